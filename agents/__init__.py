@@ -1,0 +1,1 @@
+"""The published agents, in Stable-Baselines3's shape: learn, predict, save, load."""

@@ -1,0 +1,1 @@
+"""Video files and their annotations: the ground layer, which imports nothing above it."""

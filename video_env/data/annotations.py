@@ -1,0 +1,114 @@
+"""Annotation files to one table, whatever the format: one small reader per format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from video_env.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+SPLIT_SYNONYMS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is known of the videos before any is opened.
+
+    Attributes:
+        table: one row per video with the columns ``video`` (unique id), ``path`` (relative to
+            ``videos``), ``label`` (int, an index into ``classes``) and ``split``; ``labels`` (a list of
+            int, the first of them being ``label``) where the set is multi-label; ``start`` and
+            ``end`` in seconds where only a part of the file counts; and the file's other columns.
+        classes: the classes' names.
+        videos: the folder that holds the video files.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    videos: Path
+
+
+def read_csv(file: Path, videos: Path) -> Annotations:
+    """Read a CSV file with the columns ``video, path, label, split`` and any others.
+
+    A label is a class's name or number; several, separated by semicolons, make the set multi-label.
+    Whole numbers are kept as they are (the classes are 0 to the largest); names are numbered in
+    alphabetical order. ``start`` and ``end`` are optional seconds. Columns that mean nothing to this
+    package stay in the table and in the cache's index.
+
+    Raises:
+        InputError: the file is missing, empty or lacks a column, or a row is at fault; the message
+            names the file, the row (the header being row 1) and what was expected.
+    """
+    if not file.is_file():
+        raise InputError(f"annotation file {file}: no such file")
+    if not videos.is_dir():
+        raise InputError(f"videos folder {videos}: no such folder")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"annotation file {file}: not a readable CSV file ({error})") from error
+    missing = [column for column in ("video", "path", "label", "split") if column not in table]
+    if missing:
+        raise InputError(
+            f"annotation file {file}: no column {', '.join(missing)}; found {', '.join(table.columns)}, "
+            "expected video, path, label, split"
+        )
+    if table.empty:
+        raise InputError(f"annotation file {file}: no rows below the header, expected at least one")
+    _require(file, table["video"] != "", table["video"], "column video", "a name")
+    duplicated = table["video"].duplicated()
+    _require(file, ~duplicated, table["video"], "column video", "a name that no other row has")
+    table["split"] = table["split"].str.strip().str.lower().replace(SPLIT_SYNONYMS)
+    _require(file, table["split"].isin(SPLITS), table["split"], "column split", ", ".join(SPLITS))
+    table["path"] = [_inside(path, videos) for path in table["path"]]
+    _require(file, table["path"] != "", table["path"], "column path", f"a path inside {videos}")
+    for column in {"start", "end"} & set(table.columns):
+        seconds = pd.to_numeric(table[column].replace("", None), errors="coerce")
+        good = (table[column] == "") | (seconds >= 0)
+        _require(file, good, table[column], f"column {column}", "seconds, or nothing")
+        table[column] = seconds
+    labels, classes = _labels(file, table["label"])
+    table["label"] = [first for first, *_ in labels]
+    if any(len(of_video) > 1 for of_video in labels):
+        table["labels"] = labels
+    return Annotations(table, classes, videos)
+
+
+READERS = {"csv": read_csv}
+
+
+def _labels(file: Path, column: pd.Series) -> tuple[list[list[int]], tuple[str, ...]]:
+    """The label numbers of every row, and the classes' names."""
+    names = [[name.strip() for name in cell.split(";") if name.strip()] for cell in column]
+    named = pd.Series([bool(of_video) for of_video in names])
+    _require(file, named, column, "column label", "a class's name or number")
+    known = sorted({name for of_video in names for name in of_video})
+    if all(name.isdecimal() for name in known):
+        classes = tuple(str(number) for number in range(max(map(int, known)) + 1))
+        return [[int(name) for name in of_video] for of_video in names], classes
+    number = {name: index for index, name in enumerate(known)}
+    return [[number[name] for name in of_video] for of_video in names], tuple(known)
+
+
+def _inside(path: str, videos: Path) -> str:
+    """The path relative to the videos folder, or nothing where it leaves the folder."""
+    root = videos.resolve()
+    target = (root / path.strip()).resolve()
+    if not path.strip() or target == root or not target.is_relative_to(root):
+        return ""
+    return target.relative_to(root).as_posix()
+
+
+def _require(file: Path, good: pd.Series, values: pd.Series, where: str, expected: str) -> None:
+    if good.all():
+        return
+    position = int((~good.to_numpy()).argmax())
+    raise InputError(
+        f"annotation file {file}, row {position + 2}, {where}: "
+        f"found {values.iloc[position]!r}, expected {expected}"
+        + (f" ({(~good).sum()} rows like this)" if (~good).sum() > 1 else "")
+    )

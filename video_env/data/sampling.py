@@ -1,0 +1,40 @@
+"""Which frames of a video are its candidates: pure functions of lengths and generators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def candidate_indices(
+    num_frames: int,
+    num_candidates: int,
+    *,
+    first: int = 0,
+    generator: np.random.Generator | None = None,
+) -> np.ndarray:
+    """One frame from each of T uniform segments, in time order (Wang et al. 2016, TSN, section 3.1).
+
+    Args:
+        num_frames: frames to draw from, at least 1.
+        num_candidates: T, the number of segments, at least 1.
+        first: index of the first of these frames in the video file.
+        generator: draws one frame uniformly inside each segment (training); without it the frame
+            at the segment's centre is taken (testing).
+
+    Returns:
+        int64 [T], non-decreasing, in ``[first, first + num_frames)``. A video shorter than T frames
+        gives each of its frames once and then repeats its last one.
+
+    Raises:
+        ValueError: a count is below 1.
+    """
+    if num_frames < 1 or num_candidates < 1:
+        raise ValueError(
+            f"num_frames and num_candidates must be at least 1, got {num_frames} and {num_candidates}"
+        )
+    if num_frames < num_candidates:
+        return first + np.minimum(np.arange(num_candidates, dtype=np.int64), num_frames - 1)
+    edges = np.arange(num_candidates + 1) * num_frames // num_candidates
+    if generator is None:
+        return first + (edges[:-1] + edges[1:] - 1) // 2
+    return first + generator.integers(edges[:-1], edges[1:])

@@ -1,0 +1,399 @@
+"""Frame selection: which of a video's T candidate frames the recognizer shall process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from video_env.cache.store import Cache, open_cache
+from video_env.envs.rendering import filmstrip
+from video_env.envs.rewards import Verdicts, quality, subset_bits
+from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
+from video_env.errors import InputError
+
+PACKAGED_CACHE = Path(__file__).parent.parent / "packaged"
+
+Observation = Literal["features", "index"]
+
+
+@dataclass
+class Selection(EpisodeState):
+    """Frame selection in progress.
+
+    Attributes:
+        name: object [B], the video's id.
+        label: int64 [B].
+        chosen: int8 [B, T + 1], 1 for the frames chosen so far; the last entry is 1 after a stop.
+        number: int64 [B], of the chosen subset: see ``subset_bits``.
+        decisions: int64 [B], actions taken.
+        gflops: float64 [B], spent so far.
+        confidence: float64 [B], the true class's probability now.
+        prediction: int64 [B], the predicted class now, -1 for none.
+        quality: float64 [B], the named quality now.
+    """
+
+    name: np.ndarray
+    label: np.ndarray
+    chosen: np.ndarray
+    number: np.ndarray
+    decisions: np.ndarray
+    gflops: np.ndarray
+    confidence: np.ndarray
+    prediction: np.ndarray
+    quality: np.ndarray
+
+
+class FrameSelect:
+    """The dynamics of FrameSelect-v0, batch first; see ``FrameSelectEnv`` for the arguments.
+
+    Raises:
+        InputError: an argument is out of range, or the cache lacks what it needs.
+    """
+
+    def __init__(
+        self,
+        cache: str | Path | Cache | None = None,
+        split: str = "train",
+        reward: str = "confidence",
+        cost_per_gflop: float = 0.0,
+        observation: Observation = "features",
+        skim_gflops: float | None = None,
+        selector_gflops: float = 0.0,
+    ) -> None:
+        if not cost_per_gflop >= 0:
+            raise InputError(f"cost_per_gflop: found {cost_per_gflop}, expected a number of at least 0")
+        if observation not in ("features", "index"):
+            raise InputError(f"observation {observation!r}: expected features or index")
+        self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
+        self.rows = self.cache.rows(split)
+        self.num_candidates = self.cache.num_candidates
+        self.cost_per_gflop = float(cost_per_gflop)
+        self.observation = observation
+        self.verdicts = Verdicts(self.cache, self.rows)
+        self._quality = quality(reward)
+        gflops = self.cache.gflops
+        self.frame_gflops = _known(self.cache, gflops, "embedding") + _known(self.cache, gflops, "hidden")
+        skim = _known(self.cache, gflops, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
+        self.fixed_gflops = skim + _known(self.cache, gflops, "output")
+        self.selector_gflops = float(selector_gflops)
+        self._names = self.cache.index["video"].to_numpy(object)[self.rows]
+        self._bits = subset_bits(self.num_candidates)
+        nothing = np.zeros((1, self.num_candidates), np.int8)
+        first = np.zeros(1, np.int64)
+        # No quality of the empty set depends on the video: its prediction is uniform.
+        self._quality_of_nothing = float(self._quality(self.verdicts.judge(first, nothing, first))[0])
+        self.observation_space = self._observation_space()
+        self.action_space = self._action_space()
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """float32 [V, T, D], the skim features of the split's videos, in memory."""
+        return self.cache["skim"][self.rows].astype(np.float32)
+
+    def begin(self, video: np.ndarray) -> Selection:
+        count, num_classes = len(video), len(self.cache.classes)
+        return Selection(
+            video=video,
+            name=self._names.take(video),
+            label=self.verdicts.labels.take(video),
+            chosen=np.zeros((count, self.num_candidates + 1), np.int8),
+            number=np.zeros(count, np.int64),
+            decisions=np.zeros(count, np.int64),
+            gflops=np.full(count, self.fixed_gflops),
+            confidence=np.full(count, 1 / num_classes),
+            prediction=np.full(count, -1),
+            quality=np.full(count, self._quality_of_nothing),
+        )
+
+    def observe(self, state: Selection) -> Arrays:
+        selected = state.chosen[:, :-1].copy()
+        if self.observation == "features":
+            return {"features": self.features.take(state.video, axis=0), "selected": selected}
+        return {"video": self.rows.take(state.video)[:, None], "selected": selected}
+
+    def describe(self, state: Selection) -> Arrays:
+        return {
+            "video": state.name,
+            "label": state.label,
+            "gflops": state.gflops,
+            "confidence": state.confidence,
+            "prediction": state.prediction,
+            "correct": state.prediction == state.label,
+            "selected": state.chosen[:, :-1],
+        }
+
+    def render(self, state: Selection, episode: int) -> np.ndarray:
+        row, classes = int(self.rows[state.video[episode]]), self.cache.classes
+        prediction = int(state.prediction[episode])
+        return filmstrip(
+            self.cache["frames"][row] if "frames" in self.cache else None,
+            state.chosen[episode, :-1].astype(bool),
+            [
+                f"{state.name[episode]}: {classes[state.label[episode]]}",
+                f"prediction {classes[prediction] if prediction >= 0 else 'none'}, true class "
+                f"{state.confidence[episode]:.2f}, {state.gflops[episode]:.3g} GFLOPs",
+            ],
+        )
+
+    def _advance(
+        self, state: Selection, chosen: np.ndarray, number: np.ndarray, processed: np.ndarray
+    ) -> tuple[Selection, np.ndarray]:
+        """The state after a decision that processed so many frames, and its reward:
+        Δquality − λ·(GFLOPs that it spent on frames)."""
+        choice = self.verdicts.judge(state.video, chosen[:, :-1], number)
+        quality = self._quality(choice)
+        spent = self.frame_gflops * processed
+        after = Selection(
+            video=state.video,
+            name=state.name,
+            label=state.label,
+            chosen=chosen,
+            number=number,
+            decisions=state.decisions + 1,
+            gflops=state.gflops + spent + self.selector_gflops,
+            confidence=choice.confidence,
+            prediction=choice.prediction,
+            quality=quality,
+        )
+        return after, quality - state.quality - self.cost_per_gflop * spent
+
+    def _observation_space(self) -> gym.spaces.Dict:
+        selected = gym.spaces.MultiBinary(self.num_candidates)
+        if self.observation == "index":
+            video = gym.spaces.Box(0, len(self.cache) - 1, (1,), np.int64)
+            return gym.spaces.Dict(video=video, selected=selected)
+        shape = (self.num_candidates, *self.cache["skim"].row_shape[1:])
+        largest = float(np.finfo(np.float16).max)
+        features = gym.spaces.Box(-largest, largest, shape, np.float32)
+        return gym.spaces.Dict(features=features, selected=selected)
+
+    def _action_space(self) -> gym.Space:
+        raise NotImplementedError
+
+
+class SequentialFrameSelect(FrameSelect):
+    """One frame at a time: the dynamics of FrameSelect-v0."""
+
+    def __init__(self, *args: Any, max_frames: int | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.max_frames = self.num_candidates if max_frames is None else max_frames
+        if self.max_frames < 1:
+            raise InputError(f"max_frames: found {max_frames}, expected at least 1")
+        self._bits_or_stop = np.append(self._bits, 0)
+
+    def _action_space(self) -> gym.Space:
+        return gym.spaces.Discrete(self.num_candidates + 1)
+
+    def step(self, state: Selection, action: np.ndarray) -> tuple[Selection, np.ndarray, np.ndarray]:
+        action = self._checked(action)
+        chosen = state.chosen.copy()
+        chosen[np.arange(len(action)), action] = 1
+        goes_on = action < self.num_candidates
+        after, reward = self._advance(state, chosen, state.number | self._bits_or_stop.take(action), goes_on)
+        return after, reward, ~goes_on | (after.decisions >= self.max_frames)
+
+    def describe(self, state: Selection) -> Arrays:
+        mask = state.chosen == 0
+        mask[:, -1] = True
+        return {**super().describe(state), "action_mask": mask}
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        integers = np.asarray(action)
+        if integers.dtype.kind not in "iu" or integers.ndim != 1 or not (
+            0 <= integers.min() and integers.max() <= self.num_candidates
+        ):
+            raise InputError(
+                f"action: found {action!r}, expected an integer from 0 to {self.num_candidates} (stop) "
+                "for each environment"
+            )
+        return integers
+
+
+class OneStepFrameSelect(FrameSelect):
+    """The whole subset at once: the dynamics of FrameSelectOneStep-v0."""
+
+    def __init__(self, *args: Any, num_frames: int | None = None, **options: Any) -> None:
+        self.num_frames = num_frames
+        super().__init__(*args, **options)
+        if num_frames is not None and not 1 <= num_frames <= self.num_candidates:
+            raise InputError(
+                f"num_frames: found {num_frames}, expected 1 to {self.num_candidates}, the cache's "
+                "candidate frames"
+            )
+
+    def _action_space(self) -> gym.Space:
+        if self.num_frames is None:
+            return gym.spaces.MultiBinary(self.num_candidates)
+        return gym.spaces.Box(-1.0, 1.0, (self.num_candidates,), np.float32)
+
+    def step(self, state: Selection, action: np.ndarray) -> tuple[Selection, np.ndarray, np.ndarray]:
+        expected = (len(state.video), self.num_candidates)
+        if action.shape != expected:
+            raise InputError(f"action: found shape {action.shape}, expected {expected}")
+        chosen = np.zeros_like(state.chosen)
+        chosen[:, :-1] = self._subset(action)
+        processed = chosen.sum(axis=1, dtype=np.int64)
+        after, reward = self._advance(state, chosen, chosen[:, :-1] @ self._bits, processed)
+        return after, reward, np.ones(len(action), bool)
+
+    def _subset(self, action: np.ndarray) -> np.ndarray:
+        if self.num_frames is None:
+            if not np.isin(action, (0, 1)).all():
+                raise InputError(f"action: found {np.unique(action)[:5]}, expected zeros and ones")
+            return action.astype(np.int8)
+        if not (np.abs(action) <= 1).all():
+            raise InputError(
+                f"action: found scores from {action.min()} to {action.max()}, expected -1 to 1"
+            )
+        best = np.argsort(-action, axis=1, kind="stable")[:, : self.num_frames]
+        chosen = np.zeros(action.shape, np.int8)
+        np.put_along_axis(chosen, best, 1, axis=1)
+        return chosen
+
+
+class FrameSelectEnv(TaskEnv[Selection]):
+    """Choose frames of a video one at a time, then stop and let the recognizer predict.
+
+    ## Description
+    A video is reduced to T candidate frames, of which cheap skim features are known. Each frame that
+    is chosen is processed by the recognizer, which costs GFLOPs; the prediction is its consensus over
+    all frames chosen. The aim is quality − λ·GFLOPs at the end of the episode.
+
+    ## Action Space
+    `Discrete(T + 1)`:
+
+    | action | meaning |
+    | --- | --- |
+    | 0 .. T−1 | process this candidate frame; choosing it again costs again and changes nothing |
+    | T | stop and predict |
+
+    `info["action_mask"]` and `action_masks()` are False for the frames chosen already.
+
+    ## Observation Space
+    `Dict` with:
+
+    | key | space | meaning |
+    | --- | --- | --- |
+    | `features` | `Box(-65504, 65504, (T, D), float32)` | skim features of every candidate |
+    | `selected` | `MultiBinary(T)` | 1 for the frames chosen so far |
+
+    With `observation="index"`, `features` is replaced by
+
+    | key | space | meaning |
+    | --- | --- | --- |
+    | `video` | `Box(0, V−1, (1,), int64)` | the video's row in the cache (V videos), for policies that hold the features themselves |
+
+    ## Rewards
+    Each step: the increase of the quality minus λ times the GFLOPs that the action spent. A return is
+    therefore quality(end) − quality(nothing chosen) − λ·GFLOPs(frames). Skimming, the selector and
+    the recognizer's last layer cost the same whatever is chosen: they are in `info["gflops"]`, not in the reward.
+    The quality is named by `reward`:
+
+    | name | quality of the chosen frames | nothing chosen |
+    | --- | --- | --- |
+    | `confidence` | the true class's probability | 1/C |
+    | `correct` | 1 if the prediction is right, else 0 | 0 |
+    | `log_confidence` | logarithm of the true class's probability | −log C |
+    | `margin` | the true class's probability minus the largest other | 0 |
+    | `contrast` | confidence minus that of the uniform subset of the same size | 0 |
+    | `largest_probability` | the largest class probability (released OCSampler, 1) | 1/C |
+    | `frame_margin` | mean over frames of the true probability, less the largest where misclassified (2) | 0 |
+    | `frame_confidence` | largest true-class probability over the frames (3) | 0 |
+
+    ## Starting State
+    A video drawn uniformly from the split, nothing chosen (the uniform prediction).
+    `reset(options={"video": id})` takes that video.
+
+    ## Episode End
+    Terminates on stop or after `max_frames` choices. Never truncates.
+
+    ## Information
+    `video` (id), `label`, `gflops` (spent so far), `confidence` (the true class's probability),
+    `prediction` (−1 while nothing is chosen), `correct`, `selected`, `action_mask`.
+
+    ## Arguments
+    | argument | default | meaning |
+    | --- | --- | --- |
+    | `cache` | the packaged one | path of a cache, or a `Cache` |
+    | `split` | `"train"` | whose videos are drawn |
+    | `reward` | `"confidence"` | a quality by name |
+    | `cost_per_gflop` | 0 | λ ≥ 0 |
+    | `max_frames` | T | choices after which the episode ends |
+    | `observation` | `"features"` | or `"index"` |
+    | `skim_gflops` | the cache's | cost of looking at all candidates, per video |
+    | `selector_gflops` | 0 | cost of the acting policy, per decision |
+    | `render_mode` | None | or `"rgb_array"`: a filmstrip of the candidates |
+
+    ## Version History
+    * v0: initial version
+    """
+
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(SequentialFrameSelect(**options), render_mode)
+
+
+class FrameSelectVectorEnv(TaskVectorEnv[Selection]):
+    """FrameSelect-v0 for many videos at once; see ``FrameSelectEnv``."""
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(SequentialFrameSelect(**options), num_envs, render_mode)
+
+
+class FrameSelectOneStepEnv(TaskEnv[Selection]):
+    """Choose all frames of a video in one decision (OCSampler's formulation, Lin et al. 2022).
+
+    ## Description
+    As `FrameSelect-v0`, but an episode is one step long: the action names the whole subset.
+
+    ## Action Space
+    With `num_frames=N`: `Box(-1, 1, (T,), float32)`, a score per candidate; the N highest are
+    processed, of equal scores the earlier. Without: `MultiBinary(T)`, any subset.
+
+    ## Observation Space
+    As `FrameSelect-v0`; `selected` is all zero at the start.
+
+    ## Rewards
+    quality(subset) − quality(nothing chosen) − λ·GFLOPs(frames), with the same named qualities.
+
+    ## Starting State
+    As `FrameSelect-v0`.
+
+    ## Episode End
+    Terminates after the first step. Never truncates.
+
+    ## Information
+    As `FrameSelect-v0`, without `action_mask`: every action is valid.
+
+    ## Arguments
+    Those of `FrameSelect-v0` but `max_frames`, and:
+
+    | argument | default | meaning |
+    | --- | --- | --- |
+    | `num_frames` | None | N, from 1 to T |
+
+    ## Version History
+    * v0: initial version
+    """
+
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(OneStepFrameSelect(**options), render_mode)
+
+
+class FrameSelectOneStepVectorEnv(TaskVectorEnv[Selection]):
+    """FrameSelectOneStep-v0 for many videos at once; see ``FrameSelectOneStepEnv``."""
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(OneStepFrameSelect(**options), num_envs, render_mode)
+
+
+def _known(cache: Cache, gflops: dict[str, float], part: str) -> float:
+    if part not in gflops:
+        raise InputError(
+            f"cache {cache.path}: meta.json states no GFLOPs of {part!r}; it has {', '.join(gflops) or 'none'}"
+        )
+    return gflops[part]

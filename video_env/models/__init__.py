@@ -1,0 +1,1 @@
+"""Networks over frames and over their features, and what they cost."""

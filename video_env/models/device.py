@@ -1,0 +1,25 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from video_env.errors import InputError
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """``auto`` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: the device does not exist here; the message lists those that do.
+    """
+    available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if device == "auto":
+        return torch.device(available[1] if len(available) > 1 else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: expected auto, {', '.join(available)}") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count() or found.type not in ("cpu", "cuda"):
+        raise InputError(f"device {str(device)!r} is not there; expected auto, {', '.join(available)}")
+    return found

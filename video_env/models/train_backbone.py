@@ -1,0 +1,195 @@
+"""Training small backbones from scratch, for whoever has no pretrained weights.
+
+Three steps that play the parts of the published systems' ImageNet weights and fine-tuning: a backbone
+learns still images (if there are any), then the videos' labels from cached frames; the skim network
+learns to foretell that backbone's features from its own much smaller input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.models.backbones import FrameNetwork
+from video_env.models.device import resolve_device
+from video_env.models.optimise import optimise, seeded
+
+
+@dataclass(frozen=True)
+class BackboneTraining:
+    """Settings of training a backbone from cached frames.
+
+    Attributes:
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        frames_per_video: candidates drawn from each video in a step, max-pooled to one prediction.
+        learning_rate, weight_decay: AdamW's.
+        crop: side of the random crop, as a share of the frame; the same for all frames of a video.
+        colour: largest random gain and offset of a colour channel, as shares of 1 and of white.
+        seed: decides the initial weights and every draw.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    frames_per_video: int = 8
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    crop: float = 0.875
+    colour: tuple[float, float] = (0.2, 0.075)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImageTraining:
+    """Settings of training a backbone on still images; the fields mean what they do elsewhere."""
+
+    epochs: int = 4
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SkimTraining:
+    """Settings of teaching a skim network to foretell the recognizer's features."""
+
+    epochs: int = 6
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+def train_on_images(
+    network: FrameNetwork, images: np.ndarray, labels: np.ndarray, settings: ImageTraining, device: str = "auto"
+) -> None:
+    """Train a network, in place, to classify still images: uint8 [M, H, W, 3] and int [M]."""
+    place = resolve_device(device)
+    generator = np.random.default_rng(settings.seed)
+    with seeded(settings.seed):
+        head = nn.Linear(network.features, int(labels.max()) + 1).to(place)
+    network.to(place, memory_format=torch.channels_last).train()
+    per_epoch = len(images) // settings.batch_size
+
+    def losses() -> Iterator[torch.Tensor]:
+        for _ in range(settings.epochs):
+            order = generator.permutation(len(images))
+            for batch in np.array_split(order[: per_epoch * settings.batch_size], per_epoch):
+                scores = head(network(torch.from_numpy(images[batch]).to(place)))
+                yield F.cross_entropy(scores, torch.from_numpy(labels[batch]).to(place))
+
+    optimise(
+        [network, head], losses(), steps=settings.epochs * per_epoch, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, description="still images",
+    )  # fmt: skip
+    network.eval()
+
+
+def train_on_videos(
+    network: FrameNetwork, cache: Cache, settings: BackboneTraining, device: str = "auto"
+) -> None:
+    """Train a network, in place, on the labels of the cache's training videos.
+
+    The features of a few random candidates are max-pooled and classified by one linear layer, which
+    is then dropped: the recognizer proper is trained on the cached features.
+
+    Raises:
+        CacheError: the cache has no frames or no training videos.
+    """
+    frames, rows, targets = cache["frames"], cache.rows("train"), label_shares(cache)
+    if settings.batch_size > len(rows):
+        raise InputError(f"batch_size {settings.batch_size}: expected at most the {len(rows)} training videos")
+    place = resolve_device(device)
+    generator = np.random.default_rng(settings.seed)
+    with seeded(settings.seed):
+        head = nn.Linear(network.features, len(cache.classes)).to(place)
+    network.to(place, memory_format=torch.channels_last).train()
+    per_epoch = len(rows) // settings.batch_size
+    count = min(settings.frames_per_video, cache.num_candidates)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for _ in range(settings.epochs):
+            order = generator.permutation(rows)[: per_epoch * settings.batch_size]
+            for batch in np.array_split(order, per_epoch):
+                batch = np.sort(batch)
+                drawn = generator.permuted(np.tile(np.arange(cache.num_candidates), (len(batch), 1)), axis=1)
+                clips = frames[batch][np.arange(len(batch))[:, None], drawn[:, :count]]
+                images = _augmented(torch.from_numpy(clips).to(place), network, settings, generator)
+                features = network.backbone(images).unflatten(0, (len(batch), count))
+                yield F.cross_entropy(head(features.amax(dim=1)), targets[batch].to(place))
+
+    optimise(
+        [network, head], losses(), steps=settings.epochs * per_epoch, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, description=f"{network.name} on videos",
+    )  # fmt: skip
+    network.eval()
+
+
+def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, device: str = "auto") -> None:
+    """Train a skim network, in place, to foretell each frame's cached ``embedding`` from its own input.
+
+    The embedding is standardised and regressed by one linear layer (knowledge distillation by
+    features, Romero et al. 2015, FitNets, equation 3). No label is used.
+
+    Raises:
+        CacheError: the cache lacks frames, embeddings or training videos.
+    """
+    frames, rows = cache["frames"], cache.rows("train")
+    embedding = torch.from_numpy(cache["embedding"][rows]).float()
+    embedding = (embedding - embedding.mean(dim=(0, 1))) / (embedding.std(dim=(0, 1)) + 1e-6)
+    place = resolve_device(device)
+    generator = np.random.default_rng(settings.seed)
+    with seeded(settings.seed):
+        head = nn.Linear(network.features, embedding.shape[-1]).to(place)
+    # Scaled to the skim network's input once, since every epoch sees the same small images.
+    with torch.inference_mode():
+        images = torch.cat([network.prepare(torch.from_numpy(frames[[row]][0]).to(place)) for row in rows])
+    images = images.clone().unflatten(0, (len(rows), cache.num_candidates))
+    network.to(place, memory_format=torch.channels_last).train()
+    batches = -(-len(rows) // settings.batch_size)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for _ in range(settings.epochs):
+            for batch in np.array_split(generator.permutation(len(rows)), batches):
+                features = network.backbone(images[batch].flatten(0, 1))
+                yield F.mse_loss(head(features), embedding[batch].flatten(0, 1).to(place))
+
+    optimise(
+        [network, head], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, description=f"{network.name} foretelling features",
+    )  # fmt: skip
+    network.eval()
+
+
+def label_shares(cache: Cache) -> torch.Tensor:
+    """float32 [V, C]: each video's target, 1 on its label or equal shares on its several labels."""
+    targets = torch.zeros(len(cache), len(cache.classes))
+    for row, labels in enumerate(cache.label_sets()):
+        targets[row, list(labels)] = 1 / len(labels)
+    return targets
+
+
+def _augmented(
+    clips: torch.Tensor, network: FrameNetwork, settings: BackboneTraining, generator: np.random.Generator
+) -> torch.Tensor:
+    """Crop and colour each video's frames alike: uint8 [B, K, H, W, 3] to images [B·K, 3, S, S]."""
+    batch, count, height, width = clips.shape[:4]
+    side_h, side_w = round(height * settings.crop), round(width * settings.crop)
+    top = generator.integers(0, height - side_h + 1)
+    left = generator.integers(0, width - side_w + 1)
+    cut = clips[:, :, top : top + side_h, left : left + side_w]
+    images = network.prepare(cut.flatten(0, 1)).unflatten(0, (batch, count))
+    gain, offset = settings.colour
+    gains = generator.uniform(1 - gain, 1 + gain, (batch, 1, 3, 1, 1))
+    offsets = generator.uniform(-offset, offset, (batch, 1, 3, 1, 1))
+    scale = network.deviation[None, None]
+    images = images * torch.from_numpy(gains).to(images) + torch.from_numpy(offsets).to(images) / scale
+    return images.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,143 @@
+"""Training the recognizer on cached embeddings, and storing its verdicts in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from video_env.cache.build import add_arrays
+from video_env.cache.store import Cache, CacheError, read_meta, remove, write_meta
+from video_env.models.backbones import evaluating
+from video_env.models.device import resolve_device
+from video_env.models.optimise import optimise, seeded
+from video_env.models.recognizers import (
+    NAME,
+    Consensus,
+    Recognizer,
+    load_recognizer,
+    store_recognizer,
+    subset_tables,
+)
+from video_env.models.train_backbone import label_shares
+
+# 2^12 subsets of one video at 4096 features are 64 MiB; each further frame would double them.
+LARGEST_TABLE = 12
+TABLES = ("subset_confidence", "subset_prediction")
+
+
+@dataclass(frozen=True)
+class RecognizerTraining:
+    """Settings of the recognizer's training.
+
+    Attributes:
+        consensus: how frames are joined, ``max`` or ``mean``.
+        hidden: width of the per-frame layer; 4096 as published, 0 for none.
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        learning_rate, weight_decay: AdamW's.
+        seed: decides the initial weights and every draw.
+    """
+
+    consensus: Consensus = "max"
+    hidden: int = 4096
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "auto") -> Cache:
+    """Train a recognizer on the cached embeddings of the training videos and store it in the cache.
+
+    Each step draws, for every video, a random subset of its candidates, of a size drawn from 1 to T,
+    so that the recognizer knows sets of all sizes. Where T ≤ 12 the tables of its verdicts on every
+    subset are added too.
+
+    Returns:
+        The cache, opened again.
+
+    Raises:
+        CacheError: the cache lacks embeddings or training videos, or has a recognizer already.
+    """
+    if f"{NAME}.safetensors" in cache.meta["networks"]:
+        raise CacheError(f"cache {cache.path} has a recognizer already; --overwrite replaces it")
+    rows, targets = cache.rows("train"), label_shares(cache)
+    place = resolve_device(device)
+    embedding = torch.from_numpy(cache["embedding"][rows])
+    targets = targets[rows]
+    generator = np.random.default_rng(settings.seed)
+    with seeded(settings.seed):
+        recognizer = Recognizer(
+            embedding.shape[-1], len(cache.classes), hidden=settings.hidden, consensus=settings.consensus
+        ).to(place)
+    batches = -(-len(rows) // settings.batch_size)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for _ in range(settings.epochs):
+            for batch in np.array_split(generator.permutation(len(rows)), batches):
+                chosen = torch.from_numpy(random_subsets(len(batch), cache.num_candidates, generator))
+                scores = recognizer(embedding[batch].float().to(place), chosen.to(place))
+                yield F.cross_entropy(scores, targets[batch].to(place))
+
+    recognizer.train()
+    optimise(
+        [recognizer], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, description="recognizer",
+    )  # fmt: skip
+    cache = store_recognizer(cache, recognizer)
+    meta = read_meta(cache.path)
+    meta["gflops"].update(recognizer.gflops())
+    write_meta(cache.path, meta)
+    return add_subset_tables(Cache(cache.path), device=device)
+
+
+def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
+    """Add ``subset_confidence`` and ``subset_prediction`` where T ≤ 12; else the cache as it is."""
+    if cache.num_candidates > LARGEST_TABLE or all(name in cache for name in TABLES):
+        return cache
+    place = resolve_device(device)
+    recognizer = load_recognizer(cache, place)
+    labels, embedding = torch.from_numpy(cache.labels), cache["embedding"]
+
+    def compute(rows: slice) -> dict[str, np.ndarray]:
+        # Videos one by one: 2^T sets of 4096 features are as large a batch as any device needs.
+        features = torch.from_numpy(embedding[rows]).float().to(place)
+        tables = [
+            subset_tables(recognizer, video[None], label[None])
+            for video, label in zip(features, labels[rows].to(place), strict=True)
+        ]
+        return {name: np.concatenate(values) for name, values in zip(TABLES, zip(*tables, strict=True), strict=True)}
+
+    return add_arrays(
+        cache, TABLES, compute, source={"recognizer": cache.meta["networks"][f"{NAME}.safetensors"]}
+    )
+
+
+def remove_recognizer(cache: Cache) -> Cache:
+    """Take the recognizer and the tables of its verdicts out of the cache."""
+    return remove(cache, TABLES, (NAME,))
+
+
+def random_subsets(count: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray:
+    """bool [count, T]: subsets of a size drawn from 1 to T, all subsets of a size being equally likely."""
+    ranks = generator.random((count, num_candidates)).argsort(axis=1).argsort(axis=1)
+    return ranks < generator.integers(1, num_candidates + 1, (count, 1))
+
+
+def recognizer_accuracy(cache: Cache, split: str, device: str = "auto") -> float:
+    """Top-1 accuracy on all candidates of a split's videos."""
+    place = resolve_device(device)
+    recognizer, rows = load_recognizer(cache, place), cache.rows(split)
+    correct = 0
+    with evaluating(recognizer):
+        for batch in tqdm(np.array_split(rows, -(-len(rows) // 256)), desc=f"{split} accuracy", leave=False):
+            embedding = torch.from_numpy(cache["embedding"][batch]).float().to(place)
+            everything = torch.ones(embedding.shape[:2], dtype=torch.bool, device=place)
+            correct += int((recognizer(embedding, everything).argmax(1).cpu().numpy() == cache.labels[batch]).sum())
+    return correct / len(rows)
