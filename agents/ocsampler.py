@@ -9,8 +9,9 @@ This file trains the policy on cached skim features, the recognizer's verdicts c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from tqdm import tqdm
 
 from agents.set_probability import draw_sets, log_set_probability
 from video_env.cache.store import Cache, open_cache
-from video_env.data.sampling import candidate_indices
-from video_env.envs.rewards import Verdicts, quality, subset_bits
+from video_env.data.sampling import segment_edges
+from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.errors import InputError
+from video_env.evaluation.evaluate import LooksAt
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
@@ -100,9 +102,15 @@ class OCSampler:
         settings: see ``OCSamplerSettings``.
         device: where the policy runs.
 
+    Attributes:
+        gflops: counted cost of one decision in 10^9 multiply-adds, skimming not included.
+        looks_at: what the agent needs to have seen before it decides.
+
     Raises:
         InputError: N is larger than T, or the cache lacks what training needs.
     """
+
+    looks_at: LooksAt = "skim"
 
     def __init__(
         self, cache: str | Path | Cache, settings: OCSamplerSettings | None = None, *, device: str = "auto"
@@ -124,6 +132,7 @@ class OCSampler:
             self.policy = CandidatePolicy(features, self.settings.hidden).to(self.device)
         self.gflops = count_gflops(self.policy, torch.empty(1, num_candidates, features))
         self.epoch = 0
+        self.training_seconds = 0.0
 
     def learn(self, *, log_folder: Path | None = None, checkpoint: Path | None = None) -> OCSampler:
         """Train for the settings' epochs.
@@ -149,6 +158,7 @@ class OCSampler:
         self.policy.train()
         for epoch in tqdm(range(self.epoch, settings.epochs), desc=f"OCSampler, N = {settings.num_frames}",
                           initial=self.epoch, total=settings.epochs, unit="epoch"):  # fmt: skip
+            begun = time.perf_counter()
             # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
             generator = np.random.default_rng([settings.seed, epoch])
             draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
@@ -156,6 +166,7 @@ class OCSampler:
                 logger.record(f"train/{name}", value)
             schedule.step()
             self.epoch = epoch + 1
+            self.training_seconds += time.perf_counter() - begun
             logger.dump(self.epoch)
             if checkpoint is not None:
                 self.save(checkpoint, training)
@@ -183,14 +194,18 @@ class OCSampler:
         features = torch.as_tensor(np.asarray(observation["features"]), dtype=torch.float32)
         expected = (self.num_candidates, self.features)
         if features.shape[-2:] != expected:
-            raise InputError(f"features: found shape {tuple(features.shape)}, expected [..., {expected[0]}, {expected[1]}]")
+            raise InputError(
+                f"features: found shape {tuple(features.shape)}, expected [..., {expected[0]}, {expected[1]}]"
+            )
         with torch.inference_mode():
             scores = self.policy(features.reshape(-1, *expected).to(self.device))
             if not deterministic:
                 scores = scores - torch.empty_like(scores).exponential_().log()
         order = np.argsort(-scores.cpu().numpy(), axis=1, kind="stable")
         action = np.empty(order.shape, np.float32)
-        np.put_along_axis(action, order, np.linspace(1, -1, self.num_candidates, dtype=np.float32)[None], axis=1)
+        np.put_along_axis(
+            action, order, np.linspace(1, -1, self.num_candidates, dtype=np.float32)[None], axis=1
+        )
         return action.reshape(features.shape[:-1]), state
 
     def save(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
@@ -205,6 +220,7 @@ class OCSampler:
                 "num_candidates": self.num_candidates,
                 "features": self.features,
                 "epoch": self.epoch,
+                "training_seconds": self.training_seconds,
                 "policy": self.policy.state_dict(),
                 **{name: part.state_dict() for name, part in (training or {}).items()},
             },
@@ -213,7 +229,9 @@ class OCSampler:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, cache: str | Path | Cache | None = None, device: str = "auto") -> OCSampler:
+    def load(
+        cls, path: str | Path, *, cache: str | Path | Cache | None = None, device: str = "auto"
+    ) -> OCSampler:
         """Read an agent from a file; a cache is needed only to train it further.
 
         Raises:
@@ -227,7 +245,7 @@ class OCSampler:
         agent._start(saved["num_candidates"], saved["features"], device)
         agent.policy.load_state_dict(saved["policy"])
         agent.policy.eval()
-        agent.epoch = saved["epoch"]
+        agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
         return agent
 
     def _epoch(
@@ -259,12 +277,12 @@ class OCSampler:
     def _resume(self, checkpoint: Path, training: dict[str, Any]) -> None:
         saved = _read(checkpoint)
         found = OCSamplerSettings(**saved["settings"])
-        if replace(found, epochs=self.settings.epochs) != self.settings or found.epochs != self.settings.epochs:
+        if found != self.settings:
             raise InputError(f"checkpoint {checkpoint}: made with {found}, expected {self.settings}")
         self.policy.load_state_dict(saved["policy"])
         for name, part in training.items():
             part.load_state_dict(saved[name])
-        self.epoch = saved["epoch"]
+        self.epoch, self.training_seconds = saved["epoch"], saved["training_seconds"]
 
 
 class _Rewards:
@@ -284,16 +302,15 @@ class _Rewards:
     def _value(self, videos: np.ndarray, frames: np.ndarray) -> np.ndarray:
         mask = np.zeros((len(videos), self._num_candidates), np.int8)
         np.put_along_axis(mask, frames, 1, axis=1)
-        return self._quality(self._verdicts.judge(videos, mask, mask @ self._bits))
+        return self._quality(Choice(self._verdicts, videos, mask, mask @ self._bits))
 
 
 def random_in_segments(
     count: int, num_candidates: int, num_frames: int, generator: np.random.Generator
 ) -> np.ndarray:
     """int64 [count, N]: one random candidate in each of N uniform segments, the published baseline."""
-    return np.stack(
-        [candidate_indices(num_candidates, num_frames, generator=generator) for _ in range(count)]
-    )
+    edges = segment_edges(num_candidates, num_frames)
+    return generator.integers(edges[:-1], edges[1:], (count, num_frames))
 
 
 def _batches(count: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -78,9 +78,7 @@ def _layers(count: int, device: torch.device) -> list[tuple[torch.Tensor, torch.
         smaller = list(itertools.combinations(range(count), size - 1))
         position = {subset: index for index, subset in enumerate(smaller)}
         subsets = list(itertools.combinations(range(count), size))
-        previous = [
-            [position[subset[:i] + subset[i + 1 :]] for i in range(size)] for subset in subsets
-        ]
+        previous = [[position[subset[:i] + subset[i + 1 :]] for i in range(size)] for subset in subsets]
         left = [sorted(set(range(count)) - set(subset)) for subset in smaller]
         layers.append(tuple(torch.tensor(table, device=device) for table in (subsets, previous, left)))
     return layers  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""What the published agents are compared with: heuristics, the oracle, Stable-Baselines3."""

@@ -1,0 +1,1 @@
+"""The roof: the command line, the methods side by side, and the demonstration."""

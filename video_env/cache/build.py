@@ -131,15 +131,16 @@ def build_cache(
         found = read_meta(out)["build"]
         _require_same(out, found, settings_record, "is finished")
         return Cache(out)
-    if out.is_dir() and {entry.name for entry in out.iterdir()} - {".unfinished"} and not (
-        out / ".unfinished" / "build"
-    ).is_dir():
+    if (
+        out.is_dir()
+        and {entry.name for entry in out.iterdir()} - {".unfinished"}
+        and not (out / ".unfinished" / "build").is_dir()
+    ):
         raise CacheError(f"{out}: the folder is not empty and holds no unfinished cache")
     job = _Job(out, "build", settings_record)
     table = annotations.table
     shards = [
-        table.iloc[start : start + settings.shard_size]
-        for start in range(0, len(table), settings.shard_size)
+        table.iloc[start : start + settings.shard_size] for start in range(0, len(table), settings.shard_size)
     ]
     pending = [number for number in range(len(shards)) if number not in job.records]
     failed = sum(len(record["failures"]) for record in job.records.values())
@@ -205,14 +206,14 @@ def encode_frames(cache: Cache, encoders: Mapping[str, Encoder]) -> Cache:
     Raises:
         CacheError: the cache has no frames, or has one of the arrays already.
     """
-    frames = cache["frames"]
+    frames, num_candidates = cache["frames"], cache.num_candidates
     for name, encoder in encoders.items():
 
         def compute(rows: slice, name: str = name, encoder: Encoder = encoder) -> dict[str, np.ndarray]:
             starts = range(rows.start, rows.stop, VIDEOS_PER_BATCH)
             batches = [frames[start : min(start + VIDEOS_PER_BATCH, rows.stop)] for start in starts]
             features = [encoder(batch.reshape(-1, *batch.shape[2:])) for batch in batches]
-            return {name: np.concatenate([f.reshape(-1, cache.num_candidates, *f.shape[1:]) for f in features])}
+            return {name: np.concatenate([f.reshape(-1, num_candidates, *f.shape[1:]) for f in features])}
 
         cache = add_arrays(cache, (name,), compute, source=encoder.source, gflops={name: encoder.gflops})
     return cache
@@ -276,7 +277,7 @@ def _decoded_shards(
     if not pending:
         return
     processes = settings.processes or os.cpu_count() or 1
-    rows = itertools.chain.from_iterable(shards[number].to_dict("records") for number in pending)
+    rows = itertools.chain.from_iterable(_rows(shards[number]) for number in pending)
     with ProcessPool(processes, context=get_context("forkserver")) as pool:
         try:
             ahead: deque[tuple[dict[str, Any], ProcessFuture]] = deque()
@@ -301,6 +302,10 @@ def _decoded_shards(
                 yield number, results(len(shards[number]))
         finally:
             pool.stop()
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _result(future: ProcessFuture, settings: BuildSettings) -> DecodedVideo | str:
@@ -347,11 +352,13 @@ def _finish_build(
     rows = [row for record in records for row in record["rows"]]
     failures = [failure for record in records for failure in record["failures"]]
     if not rows:
-        raise CacheError(f"none of the {len(failures)} videos could be decoded; the first: {failures[0]['reason']}")
+        raise CacheError(
+            f"none of the {len(failures)} videos could be decoded; the first: {failures[0]['reason']}"
+        )
     index = pd.DataFrame(rows).to_parquet(index=False)
     failed = pd.DataFrame(failures, columns=["video", "path", "reason"]).to_csv(index=False)
     write_bytes(out / "failures.csv", failed.encode())
-    meta = {
+    meta: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "shard_rows": [len(record["rows"]) for record in records],
         "num_candidates": settings.num_candidates,
@@ -362,7 +369,7 @@ def _finish_build(
         "gflops": {name: encoder.gflops for name, encoder in encoders.items()},
         "networks": {},
         "build": settings_record,
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES},
+        "versions": versions(),
     }
     for name, encoder in encoders.items():
         meta["arrays"][name]["source"] = encoder.source
@@ -379,10 +386,20 @@ def _settings_record(
     for name in ("processes", "timeout_seconds", "max_failures"):
         del record[name]
     record["decoder"] = resolve_decoder(settings.decoder)
-    table = pd.util.hash_pandas_object(annotations.table.astype(str), index=False)
-    record["annotations"] = f"{int(table.sum()) & 0xFFFFFFFFFFFFFFFF:016x} ({len(table)} videos)"
+    record["annotations"] = fingerprint(annotations.table)
     record["encoders"] = {name: encoder.source for name, encoder in encoders.items()}
     return json.loads(json.dumps(record))
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """Tells two annotation tables apart."""
+    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
+    return f"{int(rows.sum(dtype='uint64')):016x} ({len(table)} videos)"
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide what a cache holds."""
+    return {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
 
 
 def _require_same(out: Path, found: dict[str, Any], expected: dict[str, Any], what: str) -> None:

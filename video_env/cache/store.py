@@ -77,7 +77,9 @@ class CachedArray:
             rows = np.arange(len(self))[rows]
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
-            raise IndexError(f"row {rows.min()} or {rows.max()} of {self.folder.name}, which has {len(self)} rows")
+            raise IndexError(
+                f"row {rows.min()} or {rows.max()} of {self.folder.name}, which has {len(self)} rows"
+            )
         rows = rows % max(len(self), 1)
         result = np.empty((len(rows), *self.row_shape), self.dtype)
         shard_of_row = np.searchsorted(self._starts, rows, side="right") - 1
@@ -204,7 +206,7 @@ class Cache:
     @cached_property
     def labels(self) -> np.ndarray:
         """int64 [V], the (first) label of every video."""
-        return self.index["label"].to_numpy(np.int64)
+        return np.array(self.index["label"], np.int64)
 
     @cached_property
     def _row_of_video(self) -> pd.Index:
@@ -228,7 +230,7 @@ class Cache:
         Raises:
             CacheError: there is no such video.
         """
-        row = self._row_of_video.get_indexer([video])[0]
+        row = self._row_of_video.get_indexer(pd.Index([video]))[0]
         if row < 0:
             raise CacheError(f"cache {self.path} has no video {video!r}")
         return int(row)
@@ -254,11 +256,13 @@ class Cache:
         yield _verified(self.path / "index.parquet", self.meta["index_sha256"])
 
 
-def add_network(cache: Cache, name: str, safetensors: bytes) -> Cache:
-    """Store a network's weights in the cache as ``networks/NAME.safetensors``; opens the cache again."""
+def add_network(cache: Cache, name: str, safetensors: bytes, gflops: dict[str, float] | None = None) -> Cache:
+    """Store a network's weights as ``networks/NAME.safetensors`` and its counted costs, if given; opens
+    the cache again."""
     sha256 = write_bytes(cache.path / "networks" / f"{name}.safetensors", safetensors)
     meta = read_meta(cache.path)
     meta["networks"][f"{name}.safetensors"] = sha256
+    meta["gflops"].update(gflops or {})
     write_meta(cache.path, meta)
     return Cache(cache.path)
 
@@ -299,8 +303,11 @@ def read_meta(path: Path) -> dict[str, Any]:
         unfinished = (path / ".unfinished").is_dir()
         raise CacheError(
             f"cache {path}: "
-            + ("unfinished: run the video-env cache command that began it again" if unfinished else
-               "no meta.json in it, so it is no cache; make one with video-env cache")
+            + (
+                "unfinished: run the video-env cache command that began it again"
+                if unfinished
+                else "no meta.json in it, so it is no cache; make one with video-env cache"
+            )
         )
     try:
         meta = json.loads(file.read_text())

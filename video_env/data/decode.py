@@ -107,9 +107,7 @@ def read_candidates(
         )
     indices = candidate_indices(end - first, num_candidates, first=first, generator=generator)
     frames = _fit(video.frames(indices), size, shorter_side or size)
-    return DecodedVideo(
-        frames, indices, video.timestamps(indices), video.num_frames, video.frames_per_second
-    )
+    return DecodedVideo(frames, indices, video.timestamps(indices), video.num_frames, video.frames_per_second)
 
 
 class _Video(Protocol):

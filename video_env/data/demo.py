@@ -100,7 +100,7 @@ def plan(data: DemoData) -> list[DemoVideo]:
     return videos
 
 
-def write_demo_data(data: DemoData, folder: Path, *, processes: int) -> Iterator[int]:
+def write_demo_data(data: DemoData, folder: Path, *, processes: int | None = None) -> Iterator[int]:
     """Write the videos as H.264 mp4 files under ``folder/videos`` and ``folder/annotations.csv``.
 
     A generator: each item is the number of videos newly done, for a progress bar. Files that are
@@ -114,12 +114,13 @@ def write_demo_data(data: DemoData, folder: Path, *, processes: int) -> Iterator
     yield len(videos) - len(pending)
     with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
         chunks = [pending[start : start + 16] for start in range(0, len(pending), 16)]
-        for done in pool.map(_write_videos, chunks, itertools.repeat(folder / "videos")):
-            yield done
-    annotations(videos).to_csv(folder / "annotations.csv", index=False)
+        yield from pool.map(_write_videos, chunks, itertools.repeat(folder / "videos"))
+    partial = folder / "annotations.partial"
+    annotation_table(videos).to_csv(partial, index=False)
+    partial.replace(folder / "annotations.csv")
 
 
-def annotations(videos: list[DemoVideo]) -> pd.DataFrame:
+def annotation_table(videos: list[DemoVideo]) -> pd.DataFrame:
     """The annotation table of the planned videos, one row per video."""
     return pd.DataFrame(
         {
@@ -128,8 +129,7 @@ def annotations(videos: list[DemoVideo]) -> pd.DataFrame:
             "label": ["+".join(map(str, CLASSES[video.label])) for video in videos],
             "split": [video.split for video in videos],
             "object_candidates": [
-                ";".join(" ".join(map(str, shown)) for shown in video.object_candidates)
-                for video in videos
+                ";".join(" ".join(map(str, shown)) for shown in video.object_candidates) for video in videos
             ],
         }
     )
@@ -237,7 +237,7 @@ def _shuffled_digit(generator: np.random.Generator, split: str) -> np.ndarray:
     """Strokes that are no digit: the quarters of a digit, each turned, in another order."""
     digit = generator.choice(_digits(split)[int(generator.integers(10))])
     quarters = [digit[row : row + 4, column : column + 4] for row in (0, 4) for column in (0, 4)]
-    turned = [np.rot90(quarters[i], generator.integers(4)) for i in generator.permutation(4)]
+    turned = [np.rot90(quarters[i], int(generator.integers(4))) for i in generator.permutation(4)]
     return _scaled(np.block([turned[:2], turned[2:]]), generator)
 
 
@@ -250,9 +250,7 @@ def _scaled(digit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.asarray(canvas, np.float32) / 255
 
 
-def _badge(
-    digit: np.ndarray, hue: float, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _badge(digit: np.ndarray, hue: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A disc with a digit: colours float32 [28, 28, 3] in 0..255 and coverage [28, 28, 1] in [0, 1]."""
     colour = np.array(colorsys.hsv_to_rgb(hue % 1, generator.uniform(0.6, 0.8), 0.75), np.float32)
     contrast = 0.6 * generator.uniform(0.6, 1.4)
@@ -280,9 +278,7 @@ def _separate_tracks(generator: np.random.Generator) -> tuple[np.ndarray, np.nda
             return first, second
 
 
-def _paste(
-    frames: np.ndarray, badge: tuple[np.ndarray, np.ndarray], track: np.ndarray, shown: range
-) -> None:
+def _paste(frames: np.ndarray, badge: tuple[np.ndarray, np.ndarray], track: np.ndarray, shown: range) -> None:
     colours, coverage = badge
     for index in shown:
         row, column = track[index]
@@ -298,7 +294,9 @@ def _background(generator: np.random.Generator) -> np.ndarray:
     small = Image.fromarray(hsv.astype(np.uint8), mode="HSV").convert("RGB")
     canvas = np.array(small.resize((FRAME_SIZE + margin,) * 2, Image.Resampling.BICUBIC), np.float32)
     for _ in range(3):
-        height, width = generator.permutation([int(generator.integers(3, 7)), int(generator.integers(20, 45))])
+        height, width = generator.permutation(
+            [int(generator.integers(3, 7)), int(generator.integers(20, 45))]
+        )
         row, column = generator.integers(0, FRAME_SIZE + margin - np.array([height, width]))
         canvas[row : row + height, column : column + width] = generator.uniform(0, 255, 3)
     start, end = generator.integers(0, margin + 1, (2, 2))

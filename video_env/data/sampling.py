@@ -34,7 +34,12 @@ def candidate_indices(
         )
     if num_frames < num_candidates:
         return first + np.minimum(np.arange(num_candidates, dtype=np.int64), num_frames - 1)
-    edges = np.arange(num_candidates + 1) * num_frames // num_candidates
+    edges = segment_edges(num_frames, num_candidates)
     if generator is None:
         return first + (edges[:-1] + edges[1:] - 1) // 2
     return first + generator.integers(edges[:-1], edges[1:])
+
+
+def segment_edges(num_frames: int, num_segments: int) -> np.ndarray:
+    """int64 [num_segments + 1]: segment i of the frames is ``edges[i]`` to ``edges[i + 1]`` (excluded)."""
+    return np.arange(num_segments + 1, dtype=np.int64) * num_frames // num_segments

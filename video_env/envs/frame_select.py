@@ -12,7 +12,7 @@ import numpy as np
 
 from video_env.cache.store import Cache, open_cache
 from video_env.envs.rendering import filmstrip
-from video_env.envs.rewards import Verdicts, quality, subset_bits
+from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
 from video_env.errors import InputError
 
@@ -26,25 +26,17 @@ class Selection(EpisodeState):
     """Frame selection in progress.
 
     Attributes:
-        name: object [B], the video's id.
-        label: int64 [B].
-        chosen: int8 [B, T + 1], 1 for the frames chosen so far; the last entry is 1 after a stop.
+        chosen: int8 [B, T], 1 for the frames chosen so far.
         number: int64 [B], of the chosen subset: see ``subset_bits``.
         decisions: int64 [B], actions taken.
         gflops: float64 [B], spent so far.
-        confidence: float64 [B], the true class's probability now.
-        prediction: int64 [B], the predicted class now, -1 for none.
         quality: float64 [B], the named quality now.
     """
 
-    name: np.ndarray
-    label: np.ndarray
     chosen: np.ndarray
     number: np.ndarray
     decisions: np.ndarray
     gflops: np.ndarray
-    confidence: np.ndarray
-    prediction: np.ndarray
     quality: np.ndarray
 
 
@@ -78,7 +70,9 @@ class FrameSelect:
         self._quality = quality(reward)
         gflops = self.cache.gflops
         self.frame_gflops = _known(self.cache, gflops, "embedding") + _known(self.cache, gflops, "hidden")
-        skim = _known(self.cache, gflops, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
+        skim = (
+            _known(self.cache, gflops, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
+        )
         self.fixed_gflops = skim + _known(self.cache, gflops, "output")
         self.selector_gflops = float(selector_gflops)
         self._names = self.cache.index["video"].to_numpy(object)[self.rows]
@@ -86,7 +80,7 @@ class FrameSelect:
         nothing = np.zeros((1, self.num_candidates), np.int8)
         first = np.zeros(1, np.int64)
         # No quality of the empty set depends on the video: its prediction is uniform.
-        self._quality_of_nothing = float(self._quality(self.verdicts.judge(first, nothing, first))[0])
+        self._quality_of_nothing = float(self._quality(Choice(self.verdicts, first, nothing, first))[0])
         self.observation_space = self._observation_space()
         self.action_space = self._action_space()
 
@@ -96,47 +90,45 @@ class FrameSelect:
         return self.cache["skim"][self.rows].astype(np.float32)
 
     def begin(self, video: np.ndarray) -> Selection:
-        count, num_classes = len(video), len(self.cache.classes)
+        count = len(video)
         return Selection(
             video=video,
-            name=self._names.take(video),
-            label=self.verdicts.labels.take(video),
-            chosen=np.zeros((count, self.num_candidates + 1), np.int8),
+            chosen=np.zeros((count, self.num_candidates), np.int8),
             number=np.zeros(count, np.int64),
             decisions=np.zeros(count, np.int64),
             gflops=np.full(count, self.fixed_gflops),
-            confidence=np.full(count, 1 / num_classes),
-            prediction=np.full(count, -1),
             quality=np.full(count, self._quality_of_nothing),
         )
 
     def observe(self, state: Selection) -> Arrays:
-        selected = state.chosen[:, :-1].copy()
+        selected = state.chosen.copy()
         if self.observation == "features":
             return {"features": self.features.take(state.video, axis=0), "selected": selected}
         return {"video": self.rows.take(state.video)[:, None], "selected": selected}
 
     def describe(self, state: Selection) -> Arrays:
+        choice = Choice(self.verdicts, state.video, state.chosen, state.number)
         return {
-            "video": state.name,
-            "label": state.label,
-            "gflops": state.gflops,
-            "confidence": state.confidence,
-            "prediction": state.prediction,
-            "correct": state.prediction == state.label,
-            "selected": state.chosen[:, :-1],
+            "video": self._names[state.video],
+            "label": choice.labels,
+            "gflops": state.gflops.copy(),
+            "confidence": choice.confidence,
+            "prediction": choice.prediction,
+            "correct": choice.prediction == choice.labels,
+            "selected": state.chosen.copy(),
         }
 
     def render(self, state: Selection, episode: int) -> np.ndarray:
         row, classes = int(self.rows[state.video[episode]]), self.cache.classes
-        prediction = int(state.prediction[episode])
+        info = {key: values[episode] for key, values in self.describe(state).items()}
+        prediction = int(info["prediction"])
         return filmstrip(
             self.cache["frames"][row] if "frames" in self.cache else None,
-            state.chosen[episode, :-1].astype(bool),
+            state.chosen[episode].astype(bool),
             [
-                f"{state.name[episode]}: {classes[state.label[episode]]}",
+                f"{info['video']}: {classes[info['label']]}",
                 f"prediction {classes[prediction] if prediction >= 0 else 'none'}, true class "
-                f"{state.confidence[episode]:.2f}, {state.gflops[episode]:.3g} GFLOPs",
+                f"{info['confidence']:.2f}, {info['gflops']:.3g} GFLOPs",
             ],
         )
 
@@ -145,19 +137,14 @@ class FrameSelect:
     ) -> tuple[Selection, np.ndarray]:
         """The state after a decision that processed so many frames, and its reward:
         Δquality − λ·(GFLOPs that it spent on frames)."""
-        choice = self.verdicts.judge(state.video, chosen[:, :-1], number)
-        quality = self._quality(choice)
+        quality = self._quality(Choice(self.verdicts, state.video, chosen, number))
         spent = self.frame_gflops * processed
         after = Selection(
             video=state.video,
-            name=state.name,
-            label=state.label,
             chosen=chosen,
             number=number,
             decisions=state.decisions + 1,
             gflops=state.gflops + spent + self.selector_gflops,
-            confidence=choice.confidence,
-            prediction=choice.prediction,
             quality=quality,
         )
         return after, quality - state.quality - self.cost_per_gflop * spent
@@ -190,28 +177,30 @@ class SequentialFrameSelect(FrameSelect):
         return gym.spaces.Discrete(self.num_candidates + 1)
 
     def step(self, state: Selection, action: np.ndarray) -> tuple[Selection, np.ndarray, np.ndarray]:
-        action = self._checked(action)
-        chosen = state.chosen.copy()
-        chosen[np.arange(len(action)), action] = 1
+        self._check(action)
         goes_on = action < self.num_candidates
+        going = np.flatnonzero(goes_on)
+        chosen = state.chosen.copy()
+        chosen[going, action[going]] = 1
         after, reward = self._advance(state, chosen, state.number | self._bits_or_stop.take(action), goes_on)
         return after, reward, ~goes_on | (after.decisions >= self.max_frames)
 
     def describe(self, state: Selection) -> Arrays:
-        mask = state.chosen == 0
-        mask[:, -1] = True
-        return {**super().describe(state), "action_mask": mask}
+        return {**super().describe(state), "action_mask": self.action_mask(state)}
 
-    def _checked(self, action: np.ndarray) -> np.ndarray:
-        integers = np.asarray(action)
-        if integers.dtype.kind not in "iu" or integers.ndim != 1 or not (
-            0 <= integers.min() and integers.max() <= self.num_candidates
-        ):
+    @staticmethod
+    def action_mask(state: Selection) -> np.ndarray:
+        """bool [B, T + 1]: the frames not chosen yet, and stop."""
+        mask = np.ones((len(state.chosen), state.chosen.shape[1] + 1), bool)
+        np.equal(state.chosen, 0, out=mask[:, :-1])
+        return mask
+
+    def _check(self, action: np.ndarray) -> None:
+        if action.dtype.kind not in "iu" or action.min() < 0 or action.max() > self.num_candidates:
             raise InputError(
                 f"action: found {action!r}, expected an integer from 0 to {self.num_candidates} (stop) "
                 "for each environment"
             )
-        return integers
 
 
 class OneStepFrameSelect(FrameSelect):
@@ -232,13 +221,11 @@ class OneStepFrameSelect(FrameSelect):
         return gym.spaces.Box(-1.0, 1.0, (self.num_candidates,), np.float32)
 
     def step(self, state: Selection, action: np.ndarray) -> tuple[Selection, np.ndarray, np.ndarray]:
-        expected = (len(state.video), self.num_candidates)
-        if action.shape != expected:
-            raise InputError(f"action: found shape {action.shape}, expected {expected}")
-        chosen = np.zeros_like(state.chosen)
-        chosen[:, :-1] = self._subset(action)
+        if action.shape != state.chosen.shape:
+            raise InputError(f"action: found shape {action.shape}, expected {state.chosen.shape}")
+        chosen = self._subset(action)
         processed = chosen.sum(axis=1, dtype=np.int64)
-        after, reward = self._advance(state, chosen, chosen[:, :-1] @ self._bits, processed)
+        after, reward = self._advance(state, chosen, chosen @ self._bits, processed)
         return after, reward, np.ones(len(action), bool)
 
     def _subset(self, action: np.ndarray) -> np.ndarray:
@@ -247,9 +234,7 @@ class OneStepFrameSelect(FrameSelect):
                 raise InputError(f"action: found {np.unique(action)[:5]}, expected zeros and ones")
             return action.astype(np.int8)
         if not (np.abs(action) <= 1).all():
-            raise InputError(
-                f"action: found scores from {action.min()} to {action.max()}, expected -1 to 1"
-            )
+            raise InputError(f"action: found scores from {action.min()} to {action.max()}, expected -1 to 1")
         best = np.argsort(-action, axis=1, kind="stable")[:, : self.num_frames]
         chosen = np.zeros(action.shape, np.int8)
         np.put_along_axis(chosen, best, 1, axis=1)
@@ -336,12 +321,20 @@ class FrameSelectEnv(TaskEnv[Selection]):
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(SequentialFrameSelect(**options), render_mode)
 
+    def action_masks(self) -> np.ndarray:
+        """bool [T + 1], which actions are valid now (sb3-contrib's protocol)."""
+        return SequentialFrameSelect.action_mask(self._running())[0]
+
 
 class FrameSelectVectorEnv(TaskVectorEnv[Selection]):
     """FrameSelect-v0 for many videos at once; see ``FrameSelectEnv``."""
 
     def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(SequentialFrameSelect(**options), num_envs, render_mode)
+
+    def action_masks(self) -> np.ndarray:
+        """bool [num_envs, T + 1], which actions are valid now."""
+        return SequentialFrameSelect.action_mask(self._running())
 
 
 class FrameSelectOneStepEnv(TaskEnv[Selection]):

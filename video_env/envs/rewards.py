@@ -26,8 +26,9 @@ class Verdicts:
     """The recognizer's verdicts on sets of candidate frames of one split's videos.
 
     They are looked up in the cache's subset table where there is one (T ≤ 12), else computed from the
-    cached embeddings. All methods take ``video``, int [B], positions within the split, and
-    ``chosen``, bool or 0/1 [B, T].
+    cached embeddings. All methods take ``video``, int64 [B], positions within the split, and
+    ``chosen``, bool or 0/1 [B, T]; ``number``, int64 [B], is the chosen subset's (see ``subset_bits``),
+    used where there are tables.
     """
 
     def __init__(self, cache: Cache, rows: np.ndarray) -> None:
@@ -35,24 +36,24 @@ class Verdicts:
         self.rows = rows
         self.labels = cache.labels[rows]
         self.num_classes = len(cache.classes)
-        self._tables: tuple[np.ndarray, np.ndarray] | None = None
+        self._confidence = self._prediction = None
         if "subset_confidence" in cache and "subset_prediction" in cache:
-            self._tables = cache["subset_confidence"][rows].ravel(), cache["subset_prediction"][rows].ravel()
+            self._confidence = cache["subset_confidence"][rows].ravel()
+            self._prediction = cache["subset_prediction"][rows].ravel()
         else:
             _ = self._recognizer  # fail now rather than at the first step
 
-    def judge(self, video: np.ndarray, chosen: np.ndarray, number: np.ndarray) -> Choice:
-        """The verdict on these frames, whose subset's number is ``number`` (used where there are
-        tables); where nothing is chosen the probabilities are uniform and the prediction is -1, since
-        that names no class."""
-        if self._tables is not None:
-            entry = (video << self.cache.num_candidates) | number
-            confidence, prediction = (table.take(entry) for table in self._tables)
-        else:
-            probabilities = self.probabilities(video, chosen)
-            confidence = _of_label(probabilities, self.labels[video])
-            prediction = np.where(chosen.any(axis=1), probabilities.argmax(axis=1), -1)
-        return Choice(self, video, chosen, confidence.astype(np.float64), prediction.astype(np.int64))
+    def confidence(self, video: np.ndarray, chosen: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """The true class's probability, float64 [B]; 1/C where nothing is chosen."""
+        if self._confidence is not None:
+            return self._confidence.take((video << self.cache.num_candidates) | number).astype(np.float64)
+        return _of_label(self.probabilities(video, chosen), self.labels[video])
+
+    def prediction(self, video: np.ndarray, chosen: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """The predicted class, int64 [B]; -1 where nothing is chosen: a uniform prediction names none."""
+        if self._prediction is not None:
+            return self._prediction.take((video << self.cache.num_candidates) | number).astype(np.int64)
+        return np.where(chosen.any(axis=1), self.probabilities(video, chosen).argmax(axis=1), -1)
 
     def probabilities(self, video: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Class probabilities from the embeddings, float64 [B, C]."""
@@ -101,21 +102,23 @@ def uniform_subsets(num_candidates: int) -> np.ndarray:
 
 @dataclass
 class Choice:
-    """Chosen frames and what the recognizer says of them: all that a quality may depend on.
-
-    Attributes:
-        verdicts: where more can be asked.
-        video: int64 [B].
-        chosen: bool or 0/1 [B, T].
-        confidence: float64 [B], the true class's probability.
-        prediction: int64 [B], -1 where nothing is chosen.
-    """
+    """Chosen frames and what the recognizer says of them, asked when it is needed: all that a quality
+    may depend on. The arguments are those of the methods of ``Verdicts``."""
 
     verdicts: Verdicts
     video: np.ndarray
     chosen: np.ndarray
-    confidence: np.ndarray
-    prediction: np.ndarray
+    number: np.ndarray
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """float64 [B], the true class's probability."""
+        return self.verdicts.confidence(self.video, self.chosen, self.number)
+
+    @cached_property
+    def prediction(self) -> np.ndarray:
+        """int64 [B], -1 where nothing is chosen."""
+        return self.verdicts.prediction(self.video, self.chosen, self.number)
 
     @property
     def labels(self) -> np.ndarray:

@@ -7,7 +7,9 @@ randomness but in which video is drawn, which is the views' business. ``TaskEnv`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium as gym
@@ -23,7 +25,7 @@ from video_env.errors import InputError
 class EpisodeState:
     """A batch of episodes; every field is an array whose first dimension is the batch.
 
-    No field is written to once its state is returned, so observations and infos may share it.
+    No field is written to once its state is returned, so that it can be described later.
 
     Attributes:
         video: int64 [B], position of the episode's video within the split.
@@ -82,10 +84,10 @@ class _View(Generic[State]):
             raise InputError(f"options['video']: {stray!r} is not in this environment's split")
         return positions
 
-    def _picture(self, episode: int) -> np.ndarray:
+    def _running(self) -> State:
         if self.state is None:
-            raise gym.error.ResetNeeded("call reset before render")
-        return self.task.render(self.state, episode)
+            raise gym.error.ResetNeeded("no episode is running; call reset first")
+        return self.state
 
 
 def check_render_mode(render_mode: str | None) -> str | None:
@@ -103,7 +105,7 @@ class TaskEnv(_View[State], gym.Env[Arrays, Any]):
     def __init__(self, task: Task[State], render_mode: str | None = None) -> None:
         self.task = task
         self.render_mode = check_render_mode(render_mode)
-        self.observation_space = task.observation_space
+        self.observation_space = task.observation_space  # type: ignore[assignment]
         self.action_space = task.action_space
 
     def reset(
@@ -114,23 +116,17 @@ class TaskEnv(_View[State], gym.Env[Arrays, Any]):
         return self._first(self.task.observe(self.state)), self._info()
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        if self.state is None:
-            raise gym.error.ResetNeeded("call reset before step")
+        state = self._running()
         _require_valid(self.action_space, action)
-        self.state, reward, terminated = self.task.step(self.state, np.asarray(action)[None])
+        self.state, reward, terminated = self.task.step(state, np.asarray(action)[None])
         observation = self._first(self.task.observe(self.state))
         return observation, float(reward[0]), bool(terminated[0]), False, self._info()
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        return self._picture(0) if self.render_mode else None
-
-    def action_masks(self) -> np.ndarray:
-        """bool [actions], which of them are valid now (sb3-contrib's protocol)."""
-        return self._info()["action_mask"]
+        return self.task.render(self._running(), 0) if self.render_mode else None
 
     def _info(self) -> dict[str, Any]:
-        assert self.state is not None
-        described = self._first(self.task.describe(self.state))
+        described = self._first(self.task.describe(self._running()))
         return {key: value if value.ndim else value.item() for key, value in described.items()}
 
     @staticmethod
@@ -143,8 +139,8 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
 
     Episodes that end begin anew in the same step (``AutoresetMode.SAME_STEP``, since in one-step
     episodes anything else would waste every other step): the observation returned is the new
-    episode's, and ``info["final_obs"]`` and ``info["final_info"]`` hold the last of the old one in
-    the rows that the mask ``info["_final_obs"]`` marks; other rows there mean nothing.
+    episode's, and ``info["final_obs"]`` (an array of one observation per environment, None where none
+    ended) and ``info["final_info"]`` hold the last of the old one where ``info["_final_info"]`` is set.
     """
 
     metadata: dict[str, Any] = {
@@ -161,7 +157,6 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         self.action_space = batch_space(task.action_space, num_envs)
         self._everywhere = np.ones(num_envs, bool)
         self._everywhere.flags.writeable = False
-        self._info: dict[str, Any] = {}
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -170,48 +165,86 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
             raise InputError("seed: found a list, expected one int for all the environments of this vector")
         super().reset(seed=seed)
         self.state = self.task.begin(self._draw(self.np_random, self.num_envs, options))
-        self._info = self._masked(self.task.describe(self.state), self._everywhere)
-        return self.task.observe(self.state), self._info
+        state = self.state
+        return self.task.observe(state), LazyInfo(lambda: self._described(state, self._everywhere))
 
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        if self.state is None:
-            raise gym.error.ResetNeeded("call reset before step")
+        running = self._running()
         actions = np.asarray(actions)
         if actions.shape[:1] != (self.num_envs,):
             raise InputError(f"actions: found shape {actions.shape}, expected {self.num_envs} rows")
-        state, reward, terminated = self.task.step(self.state, actions)
+        state, reward, terminated = self.task.step(running, actions)
         ended = np.flatnonzero(terminated)
-        final: dict[str, Any] = {}
+        before = state
         if ended.size:
-            final["final_info"] = self._masked(self.task.describe(state), terminated)
-            last = self.task.observe(_rows(state, ended))
-            final["final_obs"] = self._masked(self._spread(last, ended), terminated)
-            final["_final_obs"] = final["_final_info"] = terminated
             state = _replaced(state, ended, self.task.begin(self._draw(self.np_random, ended.size, None)))
         self.state = state
-        self._info = self._masked(self.task.describe(state), self._everywhere)
-        truncated = np.zeros(self.num_envs, bool)
-        return self.task.observe(state), reward, terminated, truncated, self._info | final
+
+        def info() -> dict[str, Any]:
+            return self._described(state, self._everywhere) | self._final(before, terminated, ended)
+
+        return self.task.observe(state), reward, terminated, np.zeros(self.num_envs, bool), LazyInfo(info)
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
-        return tuple(self._picture(episode) for episode in range(self.num_envs)) if self.render_mode else None
+        if not self.render_mode:
+            return None
+        return tuple(self.task.render(self._running(), episode) for episode in range(self.num_envs))
 
-    def action_masks(self) -> np.ndarray:
-        """bool [num_envs, actions], which of them are valid now."""
-        return self._info["action_mask"]
-
-    def _spread(self, arrays: Arrays, rows: np.ndarray) -> Arrays:
-        """Values of some rows as arrays of all rows, zero elsewhere."""
-        spread = {}
-        for key, values in arrays.items():
-            spread[key] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
-            spread[key][rows] = values
-        return spread
-
-    @staticmethod
-    def _masked(arrays: Arrays, mask: np.ndarray) -> dict[str, Any]:
+    def _described(self, state: State, mask: np.ndarray) -> dict[str, Any]:
         """Gymnasium's form of vector infos: each entry with a mask of the rows that have it."""
-        return arrays | {f"_{key}": mask for key in arrays}
+        described = self.task.describe(state)
+        return described | {f"_{key}": mask for key in described}
+
+    def _final(self, state: State, terminated: np.ndarray, ended: np.ndarray) -> dict[str, Any]:
+        """What the infos hold of the episodes that ended."""
+        if not ended.size:
+            return {}
+        last = self.task.observe(_rows(state, ended))
+        observations = np.full(self.num_envs, None, object)
+        for row, values in zip(ended, zip(*last.values(), strict=True), strict=True):
+            observations[row] = dict(zip(last, values, strict=True))
+        return {
+            "final_obs": observations,
+            "final_info": self._described(state, terminated),
+            "_final_obs": terminated,
+            "_final_info": terminated,
+        }
+
+
+class LazyInfo(dict[str, Any]):
+    """A dict that is filled when it is first read: most steps' infos are never looked at, and they
+    would cost more than the steps."""
+
+    def __init__(self, fill: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self._fill: Callable[[], dict[str, Any]] | None = fill
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self.items()),)
+
+    def _filled(self) -> None:
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            self.update(fill())
+
+
+def _fill_before(name: str) -> Any:
+    inherited = getattr(dict, name)
+
+    @wraps(inherited)
+    def method(self: LazyInfo, *arguments: Any) -> Any:
+        self._filled()
+        return inherited(self, *arguments)
+
+    return method
+
+
+for _name in (
+    "__contains__", "__delitem__", "__eq__", "__getitem__", "__ior__", "__iter__", "__len__", "__ne__",
+    "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__", "copy", "get", "items", "keys", "pop",
+    "popitem", "setdefault", "values",
+):  # fmt: skip
+    setattr(LazyInfo, _name, _fill_before(_name))
 
 
 def _rows(state: State, rows: np.ndarray) -> State:

@@ -1,0 +1,1 @@
+"""From policies to result tables, and from result tables to curves."""

@@ -141,7 +141,7 @@ class CacheEncoder:
         self, network: FrameNetwork, *, weights: str, frame_size: int, device: str = "auto", batch: int = 64
     ) -> None:
         self.device = resolve_device(device)
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         self.gflops = network.gflops(frame_size)
         self.source = {"network": network.name, "input_size": network.input_size, "weights": weights}
         self._batch = batch
@@ -200,6 +200,7 @@ def load_state(module: nn.Module, state: dict[str, torch.Tensor], *, where: str)
 
 
 def _read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+    state: Any
     if not file.is_file():
         raise InputError(f"weights file {file}: no such file")
     try:

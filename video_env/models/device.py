@@ -20,6 +20,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device {device!r}: expected auto, {', '.join(available)}") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count() or found.type not in ("cpu", "cuda"):
+    if (found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()) or found.type not in (
+        "cpu",
+        "cuda",
+    ):
         raise InputError(f"device {str(device)!r} is not there; expected auto, {', '.join(available)}")
     return found

@@ -35,12 +35,14 @@ class Recognizer(nn.Module):
         consensus: ``max`` or ``mean``.
     """
 
-    def __init__(self, features: int, classes: int, *, hidden: int = 4096, consensus: Consensus = "max") -> None:
+    def __init__(
+        self, features: int, classes: int, *, hidden: int = 4096, consensus: Consensus = "max"
+    ) -> None:
         super().__init__()
         if consensus not in ("max", "mean"):
             raise InputError(f"consensus {consensus!r}: expected max or mean")
         self.config = {"features": features, "classes": classes, "hidden": hidden, "consensus": consensus}
-        self.consensus = consensus
+        self.features, self.consensus = features, consensus
         self.hidden = (
             nn.Sequential(nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
             if hidden
@@ -75,7 +77,7 @@ class Recognizer(nn.Module):
 
     def gflops(self) -> dict[str, float]:
         """Counted 10^9 multiply-adds: ``hidden`` per frame and ``output`` per video."""
-        frame = torch.empty(1, self.config["features"])
+        frame = torch.empty(1, self.features)
         pooled = torch.empty(1, self.output.in_features)
         return {"hidden": count_gflops(self.hidden, frame), "output": count_gflops(self.output, pooled)}
 
@@ -121,11 +123,11 @@ def subset_tables(
     return confidence.half().cpu().numpy(), prediction.to(torch.int16).cpu().numpy()
 
 
-def store_recognizer(cache: Cache, recognizer: Recognizer) -> Cache:
-    """Put the recognizer into the cache; opens the cache again."""
+def store_recognizer(cache: Cache, recognizer: Recognizer, gflops: dict[str, float]) -> Cache:
+    """Put the recognizer and its counted cost into the cache; opens the cache again."""
     state = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
     metadata = {"config": json.dumps(recognizer.config)}
-    return add_network(cache, NAME, safetensors.torch.save(state, metadata))
+    return add_network(cache, NAME, safetensors.torch.save(state, metadata), gflops)
 
 
 def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recognizer:

@@ -36,7 +36,7 @@ class BackboneTraining:
         seed: decides the initial weights and every draw.
     """
 
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 32
     frames_per_video: int = 8
     learning_rate: float = 3e-3
@@ -69,14 +69,18 @@ class SkimTraining:
 
 
 def train_on_images(
-    network: FrameNetwork, images: np.ndarray, labels: np.ndarray, settings: ImageTraining, device: str = "auto"
+    network: FrameNetwork,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: ImageTraining,
+    device: str = "auto",
 ) -> None:
     """Train a network, in place, to classify still images: uint8 [M, H, W, 3] and int [M]."""
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, int(labels.max()) + 1).to(place)
-    network.to(place, memory_format=torch.channels_last).train()
+    network.to(place).to(memory_format=torch.channels_last).train()
     per_epoch = len(images) // settings.batch_size
 
     def losses() -> Iterator[torch.Tensor]:
@@ -106,12 +110,14 @@ def train_on_videos(
     """
     frames, rows, targets = cache["frames"], cache.rows("train"), label_shares(cache)
     if settings.batch_size > len(rows):
-        raise InputError(f"batch_size {settings.batch_size}: expected at most the {len(rows)} training videos")
+        raise InputError(
+            f"batch_size {settings.batch_size}: expected at most the {len(rows)} training videos"
+        )
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, len(cache.classes)).to(place)
-    network.to(place, memory_format=torch.channels_last).train()
+    network.to(place).to(memory_format=torch.channels_last).train()
     per_epoch = len(rows) // settings.batch_size
     count = min(settings.frames_per_video, cache.num_candidates)
 
@@ -153,7 +159,7 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
     with torch.inference_mode():
         images = torch.cat([network.prepare(torch.from_numpy(frames[[row]][0]).to(place)) for row in rows])
     images = images.clone().unflatten(0, (len(rows), cache.num_candidates))
-    network.to(place, memory_format=torch.channels_last).train()
+    network.to(place).to(memory_format=torch.channels_last).train()
     batches = -(-len(rows) // settings.batch_size)
 
     def losses() -> Iterator[torch.Tensor]:

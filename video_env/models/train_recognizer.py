@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from video_env.cache.build import add_arrays
-from video_env.cache.store import Cache, CacheError, read_meta, remove, write_meta
+from video_env.cache.store import Cache, remove
 from video_env.models.backbones import evaluating
 from video_env.models.device import resolve_device
 from video_env.models.optimise import optimise, seeded
@@ -57,16 +57,16 @@ def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "
 
     Each step draws, for every video, a random subset of its candidates, of a size drawn from 1 to T,
     so that the recognizer knows sets of all sizes. Where T ≤ 12 the tables of its verdicts on every
-    subset are added too.
+    subset are added too. A recognizer that the cache has is kept, whatever its settings were.
 
     Returns:
         The cache, opened again.
 
     Raises:
-        CacheError: the cache lacks embeddings or training videos, or has a recognizer already.
+        CacheError: the cache lacks embeddings or training videos.
     """
-    if f"{NAME}.safetensors" in cache.meta["networks"]:
-        raise CacheError(f"cache {cache.path} has a recognizer already; --overwrite replaces it")
+    if has_recognizer(cache):
+        return add_subset_tables(cache, device)
     rows, targets = cache.rows("train"), label_shares(cache)
     place = resolve_device(device)
     embedding = torch.from_numpy(cache["embedding"][rows])
@@ -90,11 +90,7 @@ def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "
         [recognizer], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay, description="recognizer",
     )  # fmt: skip
-    cache = store_recognizer(cache, recognizer)
-    meta = read_meta(cache.path)
-    meta["gflops"].update(recognizer.gflops())
-    write_meta(cache.path, meta)
-    return add_subset_tables(Cache(cache.path), device=device)
+    return add_subset_tables(store_recognizer(cache, recognizer, recognizer.gflops()), device)
 
 
 def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
@@ -112,11 +108,19 @@ def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
             subset_tables(recognizer, video[None], label[None])
             for video, label in zip(features, labels[rows].to(place), strict=True)
         ]
-        return {name: np.concatenate(values) for name, values in zip(TABLES, zip(*tables, strict=True), strict=True)}
+        return {
+            name: np.concatenate(values)
+            for name, values in zip(TABLES, zip(*tables, strict=True), strict=True)
+        }
 
     return add_arrays(
         cache, TABLES, compute, source={"recognizer": cache.meta["networks"][f"{NAME}.safetensors"]}
     )
+
+
+def has_recognizer(cache: Cache) -> bool:
+    """Whether a recognizer is stored in the cache."""
+    return f"{NAME}.safetensors" in cache.meta["networks"]
 
 
 def remove_recognizer(cache: Cache) -> Cache:
@@ -139,5 +143,7 @@ def recognizer_accuracy(cache: Cache, split: str, device: str = "auto") -> float
         for batch in tqdm(np.array_split(rows, -(-len(rows) // 256)), desc=f"{split} accuracy", leave=False):
             embedding = torch.from_numpy(cache["embedding"][batch]).float().to(place)
             everything = torch.ones(embedding.shape[:2], dtype=torch.bool, device=place)
-            correct += int((recognizer(embedding, everything).argmax(1).cpu().numpy() == cache.labels[batch]).sum())
+            correct += int(
+                (recognizer(embedding, everything).argmax(1).cpu().numpy() == cache.labels[batch]).sum()
+            )
     return correct / len(rows)

@@ -1,0 +1,57 @@
+"""The command line: ``video-env COMMAND``; each command is a function of ``compare.commands``."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "demo": "the main job on the built-in data set, from video files to the curve",
+    "cache": "decode a folder of videos into a cache",
+    "cache verify": "check every checksum of a cache",
+    "cache extract": "make a small cache from a large one",
+    "train recognizer": "train the recognizer on a cache (and small networks, where it has none)",
+    "train ocsampler": "train an OCSampler on a cache",
+    "train sb3": "train a Stable-Baselines3 algorithm on a cache",
+    "evaluate": "let a method choose frames for every video of a split: a result table",
+    "curve": "summary table and accuracy-vs-budget curve from result tables",
+    "selections": "the frames chosen, as JSON lines, from result tables",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; bad input ends in one line on standard error and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = next(
+        (" ".join(arguments[:words]) for words in (2, 1) if " ".join(arguments[:words]) in COMMANDS), None
+    )
+    if command is None:
+        print("usage: video-env COMMAND [--help]\n")
+        for name, purpose in COMMANDS.items():
+            print(f"  {name:17} {purpose}")
+        asked_for_help = not arguments or arguments[0] in ("-h", "--help")
+        if not asked_for_help:
+            print(f"\nvideo-env: no command {' '.join(arguments[:2])!r}", file=sys.stderr)
+        return 0 if asked_for_help else 2
+
+    # Imported here: decoding processes import this module, and shall not load torch.
+    import tyro
+
+    from compare import commands
+    from video_env.errors import InputError
+
+    function = getattr(commands, command.replace(" ", "_"))
+    try:
+        tyro.cli(function, prog=f"video-env {command}", args=arguments[len(command.split()) :])
+    except InputError as error:
+        print(f"video-env: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nvideo-env: interrupted; what is done is kept, run the command again to go on", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

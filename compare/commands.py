@@ -1,0 +1,302 @@
+"""What each command does. Arguments and their help are the functions' signatures and docstrings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from agents.ocsampler import OCSamplerSettings
+from baselines.sb3 import SB3Settings
+from compare import methods
+from compare.demo import DemoSettings, contact_sheet, run_demo
+from compare.summary import write_summary
+from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.derive import extract
+from video_env.cache.store import Cache
+from video_env.data.annotations import READERS
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import evaluate as evaluate_entry
+from video_env.evaluation.evaluate import read_results, write_results
+from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.device import resolve_device
+from video_env.models.optimise import seeded
+from video_env.models.train_recognizer import (
+    RecognizerTraining,
+    has_recognizer,
+    recognizer_accuracy,
+    remove_recognizer,
+)
+from video_env.models.train_recognizer import (
+    train_recognizer as train_on_cache,
+)
+from video_env.models.train_small import SmallTraining, remove_small_networks, train_small_networks
+
+CacheFolder = Annotated[Path, tyro.conf.Positional]
+
+
+def demo(
+    out: Path = Path("runs/demo"),
+    seeds: int = 1,
+    show_data: bool = False,
+    device: str = "auto",
+    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = DemoSettings(),  # noqa: B008
+) -> None:
+    """From video files to an accuracy-vs-budget curve, on the built-in data set.
+
+    Args:
+        out: folder of everything that is written; a run there that was interrupted goes on.
+        seeds: trainings of every network and agent, with seeds 0, 1, ...
+        show_data: only draw a contact sheet of the data set, to OUT/data.png.
+        device: auto, cpu, cuda:0, ...
+        settings: sizes and lengths of everything.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds: found {seeds}, expected at least 1")
+    resolve_device(device)
+    if show_data:
+        contact_sheet(out / "data.png", settings.data)
+        print(f"written: {out / 'data.png'}")
+        return
+    run_demo(out, settings, seeds=seeds, device=device)
+
+
+def cache(
+    videos: Path,
+    annotations: Path,
+    out: Path,
+    annotation_format: Literal["csv"] = "csv",
+    skim: BackboneName | Literal["none"] = "mobilenet_v2",
+    skim_weights: str = "torchvision",
+    embedding: BackboneName | Literal["none"] = "resnet50",
+    embedding_weights: str = "torchvision",
+    device: str = "auto",
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(),  # noqa: B008
+) -> None:
+    """Decode a folder of videos into a cache of frames and features; an interrupted build goes on.
+
+    Args:
+        videos: folder of the video files.
+        annotations: CSV file with the columns video, path, label, split.
+        out: folder of the cache.
+        annotation_format: of the annotation file.
+        skim: network for the cheap features of all candidates, or none.
+        skim_weights: torchvision, random, or a file of weights.
+        embedding: network for the recognizer's features, or none.
+        embedding_weights: torchvision, random, or a file of weights.
+        device: auto, cpu, cuda:0, ...
+        settings: how videos are read.
+    """
+    table = READERS[annotation_format](annotations, videos)
+    encoders = {}
+    for array, name, weights in (("skim", skim, skim_weights), ("embedding", embedding, embedding_weights)):
+        if name != "none":
+            with seeded(0):
+                network = FrameNetwork(name)
+            record = load_weights(network, weights)
+            encoders[array] = CacheEncoder(
+                network, weights=record, frame_size=settings.frame_size, device=device
+            )
+    built = build_cache(table, out, settings, encoders)
+    failures = pd.read_csv(out / "failures.csv")
+    print(built)
+    if len(failures):
+        print(f"{len(failures)} videos could not be decoded, see {out / 'failures.csv'}; the first:")
+        print("\n".join(f"  {failure.video}: {failure.reason}" for failure in failures.head(5).itertuples()))
+
+
+def cache_verify(path: CacheFolder) -> None:
+    """Read a whole cache and check every checksum.
+
+    Args:
+        path: the cache.
+    """
+    opened = Cache(path)
+    count = sum(1 for _ in tqdm(opened.verify(), desc="verifying", unit="file"))
+    print(f"{opened}: all {count} files are as they were written")
+
+
+def cache_extract(
+    path: CacheFolder,
+    out: Path,
+    train: int = 80,
+    validation: int = 20,
+    test: int = 40,
+    frame_size: int | None = None,
+) -> None:
+    """Make a small cache of the first videos of each split of a large one.
+
+    Args:
+        path: the large cache.
+        out: folder of the small one; it must not exist.
+        train: videos to take.
+        validation: videos to take.
+        test: videos to take.
+        frame_size: pixels that frames are scaled down to; as they are by default.
+    """
+    wanted = {
+        split: count
+        for split, count in (("train", train), ("validation", validation), ("test", test))
+        if count
+    }
+    print(extract(Cache(path), out, wanted, frame_size=frame_size))
+
+
+def train_recognizer(
+    path: CacheFolder,
+    network: Literal["cached", "small"] = "cached",
+    overwrite: bool = False,
+    device: str = "auto",
+    small: SmallTraining = SmallTraining(),  # noqa: B008
+    recognizer: Annotated[RecognizerTraining, tyro.conf.arg(name="")] = RecognizerTraining(),  # noqa: B008
+) -> None:
+    """Train the recognizer on cached embeddings and store it, and its verdicts on all subsets, in the cache.
+
+    Args:
+        path: the cache.
+        network: cached uses the embeddings that are there; small first trains the two small networks on
+            the cached frames, for caches without features.
+        overwrite: replace a recognizer (and small networks) that the cache has.
+        device: auto, cpu, cuda:0, ...
+        small: how small networks are trained.
+        recognizer: how the recognizer is trained.
+    """
+    opened = Cache(path)
+    resolve_device(device)
+    if overwrite:
+        opened = remove_recognizer(opened)
+        if network == "small":
+            opened = remove_small_networks(opened)
+    if has_recognizer(opened):
+        print(f"{opened.path} has a recognizer, which is kept; --overwrite trains a new one")
+    if network == "small":
+        opened = train_small_networks(opened, small, device)
+    opened = train_on_cache(opened, recognizer, device)
+    for split in ("train", "validation"):
+        if (opened.index["split"] == split).any():
+            print(f"top-1 on all candidates, {split}: {recognizer_accuracy(opened, split, device):.3f}")
+
+
+def train_ocsampler(
+    path: CacheFolder,
+    out: Path,
+    device: str = "auto",
+    settings: Annotated[OCSamplerSettings, tyro.conf.arg(name="")] = OCSamplerSettings(),  # noqa: B008
+) -> None:
+    """Train an OCSampler on a cache; an interrupted training goes on.
+
+    Args:
+        path: the cache.
+        out: the agent's file (.pt); logs go to a folder of the same name.
+        device: auto, cpu, cuda:0, ...
+        settings: of the agent and its training.
+    """
+    if out.suffix == ".zip":
+        raise InputError(
+            f"out {out}: expected another ending than .zip, which marks Stable-Baselines3's models"
+        )
+    agent = methods.train_ocsampler(Cache(path), settings, out, device=device)
+    print(f"{out}: OCSampler, N = {agent.settings.num_frames}, trained in {agent.training_seconds:.0f} s")
+
+
+def train_sb3(
+    path: CacheFolder,
+    out: Path,
+    device: str = "auto",
+    settings: Annotated[SB3Settings, tyro.conf.arg(name="")] = SB3Settings(),  # noqa: B008
+) -> None:
+    """Train a Stable-Baselines3 algorithm on a cache.
+
+    Args:
+        path: the cache.
+        out: the model's file (.zip); its settings go beside it as .json, logs to a folder of the same name.
+        device: auto, cpu, cuda:0, ...
+        settings: of the algorithm and its training.
+    """
+    if out.suffix != ".zip":
+        raise InputError(f"out {out}: expected a name that ends in .zip")
+    methods.train_sb3_to_file(Cache(path), settings, out, device=device)
+    print(f"{out}: {settings.algorithm}")
+
+
+def evaluate(
+    path: CacheFolder,
+    policy: str,
+    out: Path,
+    num_frames: int = 2,
+    split: str = "test",
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Let a method choose frames for every video of a split, and write a result table.
+
+    Args:
+        path: the cache.
+        policy: a saved agent's file, or uniform, random, centre, "single-frame confidence", motion,
+            oracle, "all frames".
+        out: the result table (.parquet).
+        num_frames: N, for methods that are not trained.
+        split: train, validation or test.
+        seed: of random, and the seed that the table states for methods that are not trained.
+        device: auto, cpu, cuda:0, ...
+    """
+    if out.suffix != ".parquet":
+        raise InputError(f"out {out}: expected a name that ends in .parquet")
+    opened = Cache(path)
+    resolve_device(device)
+    if policy in methods.UNTRAINED:
+        entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
+    elif Path(policy).suffix or Path(policy).exists():
+        entry = methods.saved_entry(Path(policy), opened, device=device)
+    else:
+        raise InputError(
+            f"policy {policy!r}: expected a saved agent's file or one of {', '.join(methods.UNTRAINED)}"
+        )
+    table = evaluate_entry(entry, opened, split)
+    write_results(table, out)
+    top1, gflops, frames = (table[column].mean() for column in ("correct", "gflops", "frames"))
+    print(
+        f"{out}: {entry.method}, {entry.setting}: top-1 {top1:.3f} at {gflops:.4g} GFLOPs per video, "
+        f"{frames:.2f} frames, {len(table)} videos"
+    )
+
+
+def curve(results: tyro.conf.Positional[list[Path]], out: Path, title: str = "") -> None:
+    """Summary table and accuracy-vs-budget curve from result tables.
+
+    Args:
+        results: result tables, or folders of them.
+        out: folder for summary.csv, areas.csv and curve.png.
+        title: stands above the curve.
+    """
+    write_summary(read_results(*results), out, title=title)
+
+
+def selections(path: CacheFolder, results: list[Path], out: Path) -> None:
+    """The frames chosen, as JSON lines: video, method, setting, seed, frame indices, timestamps in seconds.
+
+    Args:
+        path: the cache that the tables were made on.
+        results: result tables, or folders of them.
+        out: the file to write.
+    """
+    opened, table = Cache(path), read_results(*results)
+    indices, seconds = opened["frame_index"][:], opened["timestamp_seconds"][:]
+    with out.open("w") as file:
+        for choice in table.itertuples():
+            row, frames = opened.row(str(choice.video)), np.asarray(choice.selected, dtype=int)
+            record = {
+                "video": choice.video,
+                "method": choice.method,
+                "setting": choice.setting,
+                "seed": int(str(choice.seed)),
+                "frame_indices": indices[row, frames].tolist(),
+                "timestamps_seconds": [round(float(value), 3) for value in seconds[row, frames]],
+            }
+            file.write(json.dumps(record) + "\n")
+    print(f"{out}: {len(table)} selections")

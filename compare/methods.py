@@ -1,0 +1,104 @@
+"""The methods by name, and how each becomes an entry of a comparison."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.ocsampler import OCSampler, OCSamplerSettings
+from baselines.heuristics import HEURISTICS, check_num_frames
+from baselines.oracle import oracle
+from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
+from video_env.cache.store import Cache, write_bytes
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import Entry
+
+ONE_STEP = "FrameSelectOneStep-v0"
+ALL_FRAMES = "all frames"
+UNTRAINED = (*HEURISTICS, "oracle", ALL_FRAMES)
+
+
+def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: int = 0) -> Entry:
+    """A heuristic, the oracle, or all candidate frames.
+
+    Raises:
+        InputError: the name is unknown, or the number of frames does not fit the cache.
+    """
+    if name not in UNTRAINED:
+        raise InputError(f"method {name!r}: expected a saved agent's file or one of {', '.join(UNTRAINED)}")
+    if name == ALL_FRAMES:
+        num_frames = cache.num_candidates
+    check_num_frames(cache, num_frames)
+    if name == "oracle":
+        policy = oracle(cache, num_frames, split)
+    else:
+        policy = HEURISTICS["uniform" if name == ALL_FRAMES else name](cache, num_frames, split, seed)
+    options = {"num_frames": num_frames, "observation": "index"}
+    return Entry(name, f"N = {num_frames}", seed, ONE_STEP, policy, options)
+
+
+def train_ocsampler(
+    cache: Cache, settings: OCSamplerSettings, file: Path, *, device: str = "auto"
+) -> OCSampler:
+    """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
+    if file.is_file():
+        return OCSampler.load(file, device=device)
+    agent = OCSampler(cache, settings, device=device)
+    checkpoint = file.with_suffix(".checkpoint")
+    agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
+    agent.save(file)
+    checkpoint.unlink()
+    return agent
+
+
+def ocsampler_entry(agent: OCSampler) -> Entry:
+    count = agent.settings.num_frames
+    return Entry(
+        "OCSampler", f"N = {count}", agent.settings.seed, ONE_STEP, agent, {"num_frames": count},
+        agent.training_seconds,
+    )  # fmt: skip
+
+
+def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
+    """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
+    if file.is_file() and file.with_suffix(".json").is_file():
+        return
+    begun = time.perf_counter()
+    model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
+    seconds = time.perf_counter() - begun
+    model.save(file)
+    record = {"settings": asdict(settings), "training_seconds": seconds}
+    write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
+
+
+def saved_entry(file: Path, cache: Cache, *, device: str = "auto") -> Entry:
+    """A saved agent: an OCSampler's file, or a Stable-Baselines3 .zip with its .json beside it.
+
+    Raises:
+        InputError: the file is missing, is no agent, or was trained for another cache's shape.
+    """
+    if file.suffix != ".zip":
+        return ocsampler_entry(OCSampler.load(file, device=device))
+    record = _read_record(file.with_suffix(".json"))
+    settings = SB3Settings(**record["settings"])
+    policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
+    environment = ALGORITHMS[settings.algorithm][1]
+    if settings.algorithm == "ppo":
+        name, setting = "PPO", f"N = {settings.num_frames}"
+    else:
+        name, setting = "MaskablePPO", f"λ = {settings.cost_per_gflop:g}"
+    return Entry(
+        name, setting, settings.seed, environment, policy, settings.environment_options(),
+        record["training_seconds"],
+    )  # fmt: skip
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_text())
+        return {"settings": record["settings"], "training_seconds": float(record["training_seconds"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error

@@ -1,0 +1,120 @@
+"""Heuristics and the oracle by brute force; the Stable-Baselines3 adapter against the environment."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from baselines.heuristics import HEURISTICS
+from baselines.oracle import oracle
+from baselines.vec_env import StableBaselinesVecEnv
+from compare.methods import UNTRAINED, untrained_entry
+from tests.conftest import write_cache
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import evaluate
+from video_env.models.recognizers import load_recognizer
+
+
+def frames_of(subsets: np.ndarray, row: int) -> list[int]:
+    return np.flatnonzero(subsets[row]).tolist()
+
+
+def test_rules_without_learning(cache: Cache) -> None:
+    subsets = {name: rule(cache, 2, "test", 0).subsets for name, rule in HEURISTICS.items()}
+    assert frames_of(subsets["uniform"], 0) == [1, 4]
+    assert frames_of(subsets["centre"], 0) == [2, 3]
+    assert set(map(tuple, subsets["random"])) != {tuple(subsets["random"][0])}
+    assert (subsets["random"].sum(axis=1) == 2).all()
+    row = int(cache.rows("test")[3])
+    frames = cache["frames"][row].astype(float)
+    moved = [np.abs(frames[1] - frames[0]).mean()]
+    moved += [np.abs(frames[t] - frames[t - 1]).mean() for t in range(1, 6)]
+    assert frames_of(subsets["motion"], row) == sorted(np.argsort(moved)[-2:].tolist())
+    recognizer, embedding = load_recognizer(cache), torch.from_numpy(cache["embedding"][row]).float()
+    with torch.no_grad():
+        alone = [
+            recognizer(embedding[None, [t]], torch.ones(1, 1, dtype=torch.bool)).softmax(-1).max()
+            for t in range(6)
+        ]
+    assert frames_of(subsets["single-frame confidence"], row) == sorted(np.argsort(alone)[-2:].tolist())
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_oracle_is_the_best_of_all_sets(tmp_path, tables: bool) -> None:  # type: ignore[no-untyped-def]
+    cache = write_cache(tmp_path / "cache", tables=tables)
+    recognizer = load_recognizer(cache)
+    subsets = oracle(cache, 2, "test").subsets
+    found, best = [], []
+    for row in cache.rows("test"):
+        embedding, label = torch.from_numpy(cache["embedding"][int(row)]).float(), int(cache.labels[row])
+
+        def confidence(
+            pair: tuple[int, ...], embedding: torch.Tensor = embedding, label: int = label
+        ) -> float:
+            with torch.no_grad():
+                chosen = torch.ones(1, 2, dtype=torch.bool)
+                return float(recognizer(embedding[None, list(pair)], chosen).softmax(-1)[0, label])
+
+        found.append(confidence(tuple(frames_of(subsets, int(row)))))
+        best.append(max(confidence(pair) for pair in itertools.combinations(range(6), 2)))
+    if tables:
+        assert found == pytest.approx(best, abs=2e-3)
+    else:  # greedy: never above the best, and mostly at it
+        assert all(f <= b + 1e-6 for f, b in zip(found, best, strict=True))
+        assert np.mean(found) > 0.9 * np.mean(best)
+
+
+def test_costs_count_all_that_runs(cache: Cache) -> None:
+    gflops, per_video = cache.gflops, {}
+    for name in UNTRAINED:
+        per_video[name] = evaluate(untrained_entry(name, cache, "test", 2), cache, "test")["gflops"].unique()
+    frame = gflops["embedding"] + gflops["hidden"]
+    assert per_video["uniform"] == pytest.approx([2 * frame + gflops["output"]])
+    assert per_video["oracle"] == pytest.approx(per_video["uniform"])
+    assert per_video["all frames"] == pytest.approx([6 * frame + gflops["output"]])
+    # Every candidate alone, then two of them together: no frame is processed twice.
+    assert per_video["single-frame confidence"] == pytest.approx([6 * frame + 7 * gflops["output"]])
+
+
+def test_methods_refuse_what_does_not_fit(cache: Cache) -> None:
+    with pytest.raises(InputError, match="num_frames: found 7, expected 1 to 6"):
+        untrained_entry("uniform", cache, "test", 7)
+    with pytest.raises(InputError, match="method 'best': expected .*oracle"):
+        untrained_entry("best", cache, "test", 2)
+
+
+def test_adapter_is_the_environment(cache: Cache) -> None:
+    def make() -> gym.vector.VectorEnv:
+        return gym.make_vec(
+            "FrameSelect-v0", num_envs=6, vectorization_mode="vector_entry_point", cache=cache, max_frames=4
+        )
+
+    ours, theirs = make(), StableBaselinesVecEnv(make())
+    theirs.seed(5)
+    observation, _ = ours.reset(seed=5)
+    adapted = theirs.reset()
+    returns, generator = np.zeros(6), np.random.default_rng(0)
+    for _ in range(12):
+        assert all(np.array_equal(observation[key], adapted[key]) for key in observation)
+        actions = generator.integers(0, 7, 6)
+        observation, rewards, terminated, _, info = ours.step(actions)
+        adapted, adapted_rewards, dones, infos = theirs.step(actions)
+        returns += rewards
+        assert adapted_rewards == pytest.approx(rewards, abs=1e-6)
+        assert np.array_equal(terminated, dones)
+        for index, ended in enumerate(terminated):
+            assert ("terminal_observation" in infos[index]) == ended
+            if ended:
+                final = info["final_obs"][index]
+                assert np.array_equal(infos[index]["terminal_observation"]["selected"], final["selected"])
+                assert infos[index]["episode"]["r"] == pytest.approx(returns[index])
+                assert not infos[index]["TimeLimit.truncated"]
+        returns[terminated] = 0
+        assert np.array_equal(np.stack(theirs.env_method("action_masks")), info["action_mask"])
+    with pytest.raises(InputError, match="SAME_STEP"):
+        StableBaselinesVecEnv(
+            gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
+        )

@@ -1,0 +1,175 @@
+"""The real path as a user walks it: mp4 files → decord → cache → environment → agent → curve."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from agents.ocsampler import OCSamplerSettings
+from baselines.sb3 import SB3Settings
+from compare.cli import COMMANDS, main
+from compare.demo import DemoSettings, run_demo
+from video_env.cache.store import Cache
+from video_env.data.demo import DemoData
+from video_env.errors import InputError
+from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
+from video_env.models.train_recognizer import RecognizerTraining
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
+    cache, agents, results = tmp_path / "cache", tmp_path / "agents", tmp_path / "results"
+    data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
+    run("cache", *data, "--out", cache, "--num-candidates", 6, "--frame-size", 48, "--skim", "none", "--embedding", "none")  # fmt: skip
+    small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *small)
+    assert Cache(cache).arrays == (
+        "embedding", "frame_index", "frames", "skim", "subset_confidence", "subset_prediction", "timestamp_seconds",
+    )  # fmt: skip
+    run("cache", "verify", cache)
+    run("train", "ocsampler", cache, "--out", agents / "ocsampler.pt", "--epochs", 2)
+    run(
+        "train",
+        "sb3",
+        cache,
+        "--out",
+        agents / "ppo.zip",
+        "--steps",
+        256,
+        "--num-envs",
+        16,
+        "--batch-size",
+        32,
+    )
+    for policy in ("uniform", "oracle", agents / "ocsampler.pt", agents / "ppo.zip"):
+        run("evaluate", cache, "--policy", policy, "--out", results / f"{Path(policy).stem}.parquet")
+    run("curve", results, "--out", tmp_path / "curve")
+    summary = pd.read_csv(tmp_path / "curve" / "summary.csv")
+    assert set(summary["method"]) == {"uniform", "oracle", "OCSampler", "PPO"}
+    assert (tmp_path / "curve" / "curve.png").is_file()
+    assert (agents / "ocsampler" / "progress.csv").is_file()
+    run("selections", cache, "--results", results / "uniform.parquet", "--out", tmp_path / "selections.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "selections.jsonl").read_text().splitlines()]
+    assert len(lines) == 10
+    # Six candidates of 36 frames at 12 per second; uniform takes the second and the fifth.
+    assert lines[0]["frame_indices"] == [8, 26]
+    assert lines[0]["timestamps_seconds"] == pytest.approx([8 / 12, 26 / 12], abs=1e-3)
+
+
+@pytest.mark.parametrize("num_candidates", [5, 14])
+def test_torchvision_networks_from_weights_files(
+    tmp_path: Path, demo_videos: Path, num_candidates: int
+) -> None:
+    """Beyond T = 12 there is no table, and everything still runs."""
+    cache = tmp_path / "cache"
+    data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
+    small = ["--num-candidates", num_candidates, "--frame-size", 32, "--no-keep-frames"]
+    networks = ["--skim-weights", "random", "--embedding", "mobilenet_v2", "--embedding-weights", "random"]
+    run("cache", *data, "--out", cache, *small, *networks)
+    run("train", "recognizer", cache, "--hidden", 32, "--epochs", 2, "--consensus", "mean")
+    assert ("subset_confidence" in Cache(cache)) == (num_candidates == 5)
+    run("train", "ocsampler", cache, "--out", tmp_path / "agent.pt", "--epochs", 1, "--num-frames", 3)
+    run("evaluate", cache, "--policy", tmp_path / "agent.pt", "--out", tmp_path / "agent.parquet")
+    run("evaluate", cache, "--policy", "oracle", "--out", tmp_path / "oracle.parquet", "--num-frames", 3)
+    table = pd.read_parquet(tmp_path / "agent.parquet")
+    # 128x128 costs (128/224)² of mobilenet_v2's 0.30 GFLOPs, less its classifier.
+    skim = num_candidates * 0.0975
+    assert table["gflops"].iloc[0] == pytest.approx(skim + 3 * 0.0975, rel=0.05)
+
+
+QUICK = DemoSettings(
+    data=DemoData(train=40, validation=10, test=12),
+    still_images=128,
+    stills=ImageTraining(epochs=1),
+    backbone=BackboneTraining(epochs=1, batch_size=8),
+    skim=SkimTraining(epochs=1),
+    recognizer=RecognizerTraining(hidden=16, epochs=1),
+    untrained_frames=(1, 2),
+    ocsampler_frames=(2,),
+    ppo_frames=(2,),
+    maskable_ppo_costs=(4.0,),
+    ocsampler=OCSamplerSettings(epochs=1),
+    ppo=SB3Settings(steps=256, num_envs=16, batch_size=32),
+)
+
+
+def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> None:
+    summary = run_demo(tmp_path, QUICK, seeds=2, device="cpu")
+    assert summary["seeds"].eq(2).all()
+    assert {"uniform", "oracle", "all frames", "OCSampler", "PPO", "MaskablePPO"} <= set(summary["method"])
+    for name in ("curve.png", "selections.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 10
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
+              if path.is_file() and path.suffix in (".mp4", ".npy", ".safetensors", ".pt", ".zip", ".parquet")}  # fmt: skip
+    (tmp_path / "seed-1" / "results" / "OCSampler.parquet").unlink()
+    again = run_demo(tmp_path, QUICK, seeds=2, device="cpu")
+    assert again["top1"].tolist() == summary["top1"].tolist()
+    redone = {path.name for path, moment in before.items() if path.stat().st_mtime_ns != moment}
+    assert redone == {"OCSampler.parquet"}
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        run_demo(tmp_path, replace(QUICK, still_images=64), device="cpu")
+
+
+def test_contact_sheet(tmp_path: Path) -> None:
+    run("demo", "--show-data", "--out", tmp_path)
+    assert Image.open(tmp_path / "data.png").size == (12 * 96, 10 * 96)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cache", "--videos", "/nowhere", "--annotations", "a.csv", "--out", "c"], "annotation file a.csv: no such file"),
+        (["cache", "verify", "/nowhere"], "cache /nowhere: no such folder"),
+        (["train", "recognizer", "/nowhere"], "cache /nowhere: no such folder"),
+        (["evaluate", "PACKAGED", "--policy", "best", "--out", "x.parquet"], "policy 'best': expected a saved agent's"),
+        (["evaluate", "PACKAGED", "--policy", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
+        (["evaluate", "PACKAGED", "--policy", "uniform", "--num-frames", "13", "--out", "x.parquet"], "expected 1 to 12"),
+        (["evaluate", "PACKAGED", "--policy", "uniform", "--split", "dev", "--out", "x.parquet"], "no video of split 'dev'"),
+        (["evaluate", "PACKAGED", "--policy", "uniform", "--device", "cuda:9", "--out", "x.parquet"], "expected auto, cpu"),
+        (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--num-frames", "99"], "num_frames: found 99"),
+        (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--reward", "luck"], "reward 'luck': expected one of"),
+        (["curve", "/nowhere", "--out", "x"], "result table /nowhere"),
+        (["demo", "--seeds", "0"], "seeds: found 0"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from video_env.envs.frame_select import PACKAGED_CACHE
+
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(PACKAGED_CACHE) if argument == "PACKAGED" else argument for argument in arguments]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name} " in printed for name in COMMANDS)
+    assert main(["fly"]) == 2
+    for name in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([*name.split(), "--help"])
+        assert "usage: video-env" in capsys.readouterr().out
+
+
+def test_packaged_cache_is_whole() -> None:
+    from video_env.envs.frame_select import PACKAGED_CACHE
+
+    assert sum(1 for _ in Cache(PACKAGED_CACHE).verify()) > 30
+    assert sum(file.stat().st_size for file in PACKAGED_CACHE.rglob("*") if file.is_file()) < 10e6

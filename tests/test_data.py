@@ -1,0 +1,154 @@
+"""Annotations, candidate sampling, decoding, and the built-in data set."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from video_env.data import demo
+from video_env.data.annotations import read_csv
+from video_env.data.decode import VideoError, read_candidates, read_frames
+from video_env.data.sampling import candidate_indices
+from video_env.errors import InputError
+
+GOOD = "video,path,label,split\na,a.mp4,cat,train\nb,sub/b.mp4,dog,val\n"
+
+
+def annotations(folder: Path, text: str) -> Path:
+    file = folder / "annotations.csv"
+    file.write_text(text)
+    return file
+
+
+def test_csv_reads_names_numbers_and_several_labels(tmp_path: Path) -> None:
+    read = read_csv(annotations(tmp_path, GOOD), tmp_path)
+    assert read.classes == ("cat", "dog")
+    assert read.table["label"].tolist() == [0, 1]
+    assert read.table["split"].tolist() == ["train", "validation"]
+    several = read_csv(annotations(tmp_path, GOOD.replace("cat", "2;0").replace("dog", "1")), tmp_path)
+    assert several.classes == ("0", "1", "2")
+    assert several.table["labels"].tolist() == [[2, 0], [1]]
+    assert several.table["label"].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a readable CSV"),
+        ("video,path,label,split\n", "no rows"),
+        (GOOD.replace("label", "class"), "no column label; found video, path, class, split"),
+        (GOOD.replace("b,sub", "a,sub"), r"row 3, column video: found 'a'"),
+        (GOOD.replace("val", "dev"), r"row 3, column split: found 'dev', expected train, validation, test"),
+        (GOOD.replace("sub/", "../"), r"row 3, column path: found '../b.mp4', expected a path inside"),
+        (GOOD.replace("sub/b.mp4", "/etc/passwd"), r"row 3, column path"),
+        (GOOD.replace("dog", ""), r"row 3, column label: found ''"),
+    ],
+)
+def test_csv_faults_name_file_row_and_expectation(tmp_path: Path, text: str, message: str) -> None:
+    file = annotations(tmp_path, text)
+    with pytest.raises(InputError, match=message) as error:
+        read_csv(file, tmp_path)
+    assert str(file) in str(error.value)
+
+
+def test_csv_and_folder_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_csv(tmp_path / "none.csv", tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_csv(annotations(tmp_path, GOOD), tmp_path / "none")
+
+
+def test_candidates_are_centres_of_uniform_segments() -> None:
+    assert candidate_indices(30, 3).tolist() == [4, 14, 24]
+    assert candidate_indices(36, 12).tolist() == list(range(1, 36, 3))
+    assert candidate_indices(10, 10, first=5).tolist() == list(range(5, 15))
+
+
+def test_short_video_repeats_its_last_frame() -> None:
+    assert candidate_indices(3, 6).tolist() == [0, 1, 2, 2, 2, 2]
+
+
+def test_random_candidates_stay_in_their_segment_and_reach_all_of_it() -> None:
+    generator = np.random.default_rng(0)
+    drawn = np.stack([candidate_indices(31, 4, generator=generator) for _ in range(500)])
+    edges = [0, 7, 15, 23, 31]
+    for segment, (low, high) in enumerate(itertools.pairwise(edges)):
+        assert set(drawn[:, segment]) == set(range(low, high))
+
+
+def test_decoded_frames_are_the_right_ones(tmp_path: Path) -> None:
+    """Each frame has a grey level of its own, so a wrong frame cannot pass."""
+    levels = np.arange(36) * 6 + 20
+    frames = np.broadcast_to(levels[:, None, None, None], (36, 64, 96, 3)).astype(np.uint8)
+    demo.write_video(tmp_path / "video.mp4", frames)
+    indices = np.array([35, 0, 17, 18, 5])
+    read = read_frames(tmp_path / "video.mp4", indices, 32)
+    assert read.shape == (5, 32, 32, 3)
+    assert np.abs(read.mean(axis=(1, 2, 3)) - levels[indices]).max() < 3
+    video = read_candidates(tmp_path / "video.mp4", 6, 64, start_seconds=1.0, end_seconds=2.0)
+    assert video.frame_indices.tolist() == [12, 14, 16, 18, 20, 22]
+    assert np.allclose(video.timestamps_seconds, video.frame_indices / 12, atol=1e-3)
+
+
+def test_frames_are_scaled_by_the_shorter_side_and_cut_in_the_middle(tmp_path: Path) -> None:
+    frames = np.zeros((4, 64, 128, 3), np.uint8)
+    frames[:, :, 32:96] = 200  # what the centre cut must show, and nothing else
+    demo.write_video(tmp_path / "video.mp4", frames)
+    assert read_frames(tmp_path / "video.mp4", np.array([0]), 64).min() > 150
+    corners = read_frames(tmp_path / "video.mp4", np.array([0]), 64, shorter_side=65)
+    assert corners.shape == (1, 64, 64, 3)
+
+
+def broken_files(folder: Path, good: Path) -> dict[str, Path]:
+    whole = good.read_bytes()
+    contents = {"empty": b"", "text": b"no video at all", "truncated": whole[: len(whole) // 2]}
+    paths = {}
+    for name, content in contents.items():
+        paths[name] = folder / f"{name}.mp4"
+        paths[name].write_bytes(content)
+    return paths | {"missing": folder / "missing.mp4"}
+
+
+def test_broken_files_are_errors_that_name_them(tmp_path: Path, demo_videos: Path) -> None:
+    for path in broken_files(tmp_path, demo_videos / "videos" / "train-00000.mp4").values():
+        with pytest.raises(VideoError, match=path.name):
+            read_frames(path, np.array([0]), 32)
+    with pytest.raises(VideoError, match="frames 0 to 35"):
+        read_frames(demo_videos / "videos" / "train-00000.mp4", np.array([36]), 32)
+
+
+def test_demo_data_is_decided_by_its_seed() -> None:
+    first, again, other = (demo.plan(demo.DemoData(20, 10, 10, seed=seed)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert np.array_equal(demo.render(first[3]), demo.render(again[3]))
+    assert not np.array_equal(demo.render(first[3]), demo.render(other[3]))
+
+
+def test_demo_splits_share_no_digit() -> None:
+    seen = {split: {digit.tobytes() for of in demo._digits(split).values() for digit in of}
+            for split in demo.DIGIT_SHARES}  # fmt: skip
+    for one, other in itertools.combinations(seen.values(), 2):
+        assert len(one) > 100
+        assert not one & other
+
+
+def test_demo_objects_are_seen_exactly_in_their_candidates() -> None:
+    """Rendering a video without its objects changes the candidates that show them and no others."""
+    plan = demo.plan(demo.DemoData(30, 10, 10))
+    assert any(video.windows[0] == video.windows[1] for video in plan)
+    assert any(video.windows[0] != video.windows[1] for video in plan)
+    for video in plan[:5]:
+        shown = {frame for window in video.object_candidates for frame in window}
+        hidden = demo.DemoVideo(video.name, video.split, video.label, ((0, 0), (0, 0)), video.seed)
+        difference = np.abs(demo.render(video).astype(int) - demo.render(hidden)).max(axis=(1, 2, 3))
+        changed = {index // demo.FRAMES_PER_CANDIDATE for index in np.flatnonzero(difference)}
+        assert changed == shown
+
+
+def test_demo_annotations_are_readable_and_balanced(demo_videos: Path) -> None:
+    read = read_csv(demo_videos / "annotations.csv", demo_videos / "videos")
+    assert len(read.classes) == 10
+    counts = pd.crosstab(read.table["split"], read.table["label"])
+    assert (counts.max(axis=1) - counts.min(axis=1)).max() == 0

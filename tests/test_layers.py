@@ -1,0 +1,60 @@
+"""Data flows one way: a lower layer never imports a higher one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# From the ground up; packages on one line may not import each other.
+LAYERS = [
+    ["video_env.errors"],
+    ["video_env.data"],
+    ["video_env.cache"],
+    ["video_env.models"],
+    ["video_env.envs"],
+    ["video_env.evaluation"],
+    ["agents", "baselines"],
+    ["compare"],
+]
+
+
+def layer_of(module: str) -> tuple[int, str] | None:
+    for height, names in enumerate(LAYERS):
+        for name in names:
+            if module == name or module.startswith(name + "."):
+                return height, name
+    return None
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [
+    file for top in ("video_env", "agents", "baselines", "compare") for file in (ROOT / top).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_down_only(file: Path) -> None:
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    own = layer_of(module)
+    if own is None:
+        return
+    for imported in imports(file):
+        other = layer_of(imported)
+        if other is not None:
+            assert other[0] < own[0] or other[1] == own[1], f"{module} imports {imported}"
+
+
+def test_only_one_file_decodes() -> None:
+    decoders = {"decord", "torchcodec", "cv2"}
+    who = {file.name for file in FILES if {name.split(".")[0] for name in imports(file)} & decoders}
+    assert who == {"decode.py"}

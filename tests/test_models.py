@@ -1,0 +1,137 @@
+"""Recognizers and their tables against direct evaluation; costs against published numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from tests.conftest import write_cache
+from video_env.cache.store import Cache, CacheError
+from video_env.errors import InputError
+from video_env.models.backbones import BACKBONES, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.cost import count_gflops
+from video_env.models.device import resolve_device
+from video_env.models.recognizers import Recognizer, load_recognizer, subset_tables
+from video_env.models.train_recognizer import random_subsets
+
+
+@pytest.mark.parametrize(("name", "published"), [("resnet50", 4.09), ("mobilenet_v2", 0.30)])
+def test_costs_are_the_published_multiply_adds(name: str, published: float) -> None:
+    """torchvision's model table states 4.09 and 0.30 GFLOPs at 224x224."""
+    network = torchvision.models.get_model(name, weights=None)
+    assert count_gflops(network, torch.empty(1, 3, 224, 224)) == pytest.approx(published, abs=0.005)
+
+
+def test_costs_by_hand() -> None:
+    """16/2, 32/2, 64/2, 64/1 on 96x96: 48²·27·16 + 24²·144·32 + 12²·(288·64 + 576·64) multiply-adds."""
+    by_hand = 48**2 * 27 * 16 + 24**2 * 144 * 32 + 12**2 * (288 * 64 + 576 * 64)
+    assert FrameNetwork("small").gflops(96) == pytest.approx(by_hand / 1e9)
+    assert count_gflops(torch.nn.Linear(20, 30), torch.empty(7, 20)) == pytest.approx(7 * 20 * 30 / 1e9)
+
+
+@pytest.mark.parametrize("consensus", ["max", "mean"])
+def test_subset_tables_are_direct_evaluation(consensus: str) -> None:
+    torch.manual_seed(0)
+    recognizer = Recognizer(5, 3, hidden=7, consensus=consensus).eval()  # type: ignore[arg-type]
+    embedding, labels = torch.randn(2, 6, 5), torch.tensor([2, 0])
+    confidence, prediction = subset_tables(recognizer, embedding, labels)
+    for number in range(64):
+        chosen = torch.tensor([[number >> frame & 1 for frame in range(6)]], dtype=torch.bool)
+        with torch.no_grad():
+            probabilities = recognizer(embedding, chosen.expand(2, -1)).softmax(-1)
+        assert confidence[:, number] == pytest.approx(probabilities[[0, 1], labels].numpy(), abs=1e-3)
+        if number:
+            assert prediction[:, number].tolist() == probabilities.argmax(-1).tolist()
+    assert prediction[:, 0].tolist() == [-1, -1]
+    assert confidence[:, 0] == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_mean_consensus_is_the_mean_of_per_frame_logits() -> None:
+    torch.manual_seed(0)
+    recognizer = Recognizer(5, 3, hidden=7, consensus="mean").eval()
+    embedding, chosen = torch.randn(2, 4, 5), torch.tensor([[True, False, True, True]] * 2)
+    alone = torch.stack(
+        [recognizer(embedding, torch.eye(4, dtype=torch.bool)[[frame] * 2]) for frame in (0, 2, 3)]
+    )
+    assert torch.allclose(recognizer(embedding, chosen), alone.mean(0), atol=1e-6)
+
+
+def test_stored_recognizer_comes_back(tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache", consensus="mean")
+    recognizer = load_recognizer(cache)
+    embedding = torch.from_numpy(cache["embedding"][:]).float()
+    confidence, prediction = subset_tables(recognizer, embedding, torch.from_numpy(cache.labels))
+    assert np.array_equal(prediction, cache["subset_prediction"][:])
+    assert np.array_equal(confidence, cache["subset_confidence"][:])
+    (cache.path / "networks" / "recognizer.safetensors").write_bytes(b"not a recognizer")
+    with pytest.raises(CacheError, match=r"recognizer\.safetensors: not a readable recognizer"):
+        load_recognizer(Cache(cache.path))
+
+
+def test_random_subsets_have_all_sizes_equally_often() -> None:
+    subsets = random_subsets(12_000, 6, np.random.default_rng(0))
+    assert np.bincount(subsets.sum(axis=1), minlength=7)[1:] == pytest.approx(2000, rel=0.1)
+    assert subsets.mean(axis=0) == pytest.approx(3.5 / 6, abs=0.02)
+
+
+def test_weights_from_files(tmp_path: Path) -> None:
+    """torchvision's names, plain or nested, with or without its classifier and DataParallel's prefix."""
+    state = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    torch.save(
+        {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "nested.pth"
+    )
+    network = FrameNetwork("mobilenet_v2")
+    assert load_weights(network, str(tmp_path / "nested.pth")).startswith("sha256:")
+    assert torch.equal(network.backbone.state_dict()["features.0.0.weight"], state["features.0.0.weight"])
+
+    broken = dict(state)
+    del broken["features.0.0.weight"]
+    broken["features.1.conv.0.0.weight"] = torch.zeros(3)
+    broken["extra"] = torch.zeros(1)
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(InputError) as error:
+        load_weights(network, str(tmp_path / "broken.pth"))
+    for part in ("3 entries", "missing features.0.0.weight", "unexpected extra", "has shape (3,)"):
+        assert part in str(error.value)
+
+
+class Touch:
+    """Pickles to something that would make a file if it were loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_loading_weights_never_runs_code(tmp_path: Path) -> None:
+    torch.save({"state_dict": Touch(tmp_path / "executed")}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="not a readable state dict"):
+        load_weights(FrameNetwork("small"), str(tmp_path / "evil.pth"))
+    assert not (tmp_path / "executed").exists()
+    with pytest.raises(InputError, match="no such file"):
+        load_weights(FrameNetwork("small"), str(tmp_path / "none.pth"))
+    with pytest.raises(InputError, match="no torchvision weights"):
+        load_weights(FrameNetwork("small"), "torchvision")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_give_their_features(name: str) -> None:
+    network = FrameNetwork(name).eval()  # type: ignore[arg-type]
+    encoder = CacheEncoder(network, weights="random", frame_size=64, device="cpu")
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    features = encoder(frames)
+    assert features.shape == (3, BACKBONES[name].features)
+    assert features.dtype == np.float16
+    assert encoder.gflops > 0
+
+
+def test_a_device_that_is_not_there() -> None:
+    for device in ("cuda:99", "tpu", "meta"):
+        with pytest.raises(InputError, match="expected auto, cpu"):
+            resolve_device(device)
+    with pytest.raises(InputError, match="expected one of resnet50"):
+        FrameNetwork("resnet5")  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""OCSampler: the set's probability by brute force, and learning where the best subset is known."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.ocsampler import OCSampler, OCSamplerSettings, random_in_segments
+from agents.set_probability import draw_sets, log_set_probability
+from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
+from compare.methods import ocsampler_entry, saved_entry, train_sb3_to_file
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import Entry, evaluate
+
+
+def probability_by_orders(p: list[float], chosen: list[int]) -> float:
+    """The sum over all N! orders in which the set could have been drawn."""
+    total = 0.0
+    for order in itertools.permutations(chosen):
+        probability, left = 1.0, 1.0
+        for frame in order:
+            probability *= p[frame] / left
+            left -= p[frame]
+        total += probability
+    return total
+
+
+@pytest.mark.parametrize(("num_candidates", "count"), [(5, 1), (6, 2), (10, 6), (7, 7)])
+def test_set_probability_is_the_sum_over_orders(num_candidates: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_p = torch.randn(4, num_candidates, generator=generator, dtype=torch.float64).log_softmax(-1)
+    chosen = torch.stack([torch.randperm(num_candidates, generator=generator)[:count] for _ in range(4)])
+    expected = [
+        probability_by_orders(p.exp().tolist(), c.tolist()) for p, c in zip(log_p, chosen, strict=True)
+    ]
+    assert log_set_probability(log_p, chosen).exp().tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_set_probabilities_sum_to_one_and_have_the_right_gradient() -> None:
+    scores = torch.randn(1, 6, dtype=torch.float64, requires_grad=True)
+    sets = torch.tensor(list(itertools.combinations(range(6), 3)))
+    total = log_set_probability(scores.log_softmax(-1).expand(20, -1), sets).exp().sum()
+    assert total.item() == pytest.approx(1)
+    assert torch.autograd.gradcheck(
+        lambda s: log_set_probability(s.log_softmax(-1), torch.tensor([[0, 4, 2]])), scores
+    )
+
+
+def test_draws_have_the_set_probabilities() -> None:
+    log_p = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03], dtype=torch.float64).log()
+    drawn = draw_sets(log_p.expand(200_000, -1), 2, torch.Generator().manual_seed(0))
+    for pair in itertools.combinations(range(5), 2):
+        frequency = (drawn == torch.tensor(pair)).all(-1).double().mean().item()
+        expected = log_set_probability(log_p, torch.tensor(pair)).exp().item()
+        assert frequency == pytest.approx(expected, abs=0.004)
+
+
+def test_set_probability_of_unlikely_frames_keeps_its_digits() -> None:
+    log_p = torch.tensor([[40.0, 0.0, -40.0, -80.0]]).log_softmax(-1)
+    value = log_set_probability(log_p, torch.tensor([[0, 1]]))
+    assert value.exp().item() == pytest.approx(1, rel=1e-5)
+    assert torch.isfinite(log_set_probability(log_p, torch.tensor([[2, 3]]))).all()
+
+
+def test_baseline_draws_one_frame_in_each_segment() -> None:
+    drawn = random_in_segments(2000, 7, 3, np.random.default_rng(0))
+    assert [sorted(set(column)) for column in drawn.T.tolist()] == [[0, 1], [2, 3], [4, 5, 6]]
+
+
+def test_ocsampler_finds_the_best_subset(known_cache: Cache) -> None:
+    settings = OCSamplerSettings(num_frames=2, epochs=25, batch_size=32, learning_rate=1e-2)
+    agent = OCSampler(known_cache, settings, device="cpu").learn()
+    table = evaluate(ocsampler_entry(agent), known_cache, "test")
+    best = known_cache.index["best"].iloc[known_cache.rows("test")]
+    assert [sorted(chosen) for chosen in table["selected"]] == [list(pair) for pair in best]
+    assert table["correct"].all()
+    assert table["gflops"].iloc[0] == pytest.approx(6 * 0.01 + 2 * 0.5 + agent.gflops)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "maskable-ppo"])
+def test_sb3_finds_the_best_subset(known_cache: Cache, algorithm: str) -> None:
+    settings = SB3Settings(algorithm=algorithm, num_frames=2, cost_per_gflop=0.15, steps=60_000, num_envs=64)  # type: ignore[arg-type]
+    policy = SB3Policy(train_sb3(known_cache, settings, device="cpu"))
+    environment = "FrameSelectOneStep-v0" if algorithm == "ppo" else "FrameSelect-v0"
+    entry = Entry(algorithm, "", 0, environment, policy, settings.environment_options())
+    table = evaluate(entry, known_cache, "test")
+    assert table["correct"].mean() >= 0.9
+    assert table["frames"].mean() < 3
+
+
+def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
+    agent = OCSampler(known_cache, OCSamplerSettings(epochs=2), device="cpu").learn()
+    agent.save(tmp_path / "agent.pt")
+    again = saved_entry(tmp_path / "agent.pt", known_cache, device="cpu").policy
+    observation = {"features": known_cache["skim"][:].astype(np.float32)}
+    assert np.array_equal(agent.predict(observation)[0], again.predict(observation)[0])
+    single, _ = agent.predict({"features": observation["features"][3]})
+    assert np.array_equal(single, agent.predict(observation)[0][3])
+    drawn = {tuple(agent.predict(observation, deterministic=False)[0][0]) for _ in range(20)}
+    assert len(drawn) > 1
+
+    settings = SB3Settings(steps=512, num_envs=16, steps_per_env=8, batch_size=64)
+    train_sb3_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
+    first, second = (
+        evaluate(saved_entry(tmp_path / "ppo.zip", known_cache), known_cache, "test") for _ in range(2)
+    )
+    assert first["selected"].tolist() == second["selected"].tolist()
+
+
+def test_interrupted_training_ends_the_same(
+    tmp_path: Path, known_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = OCSamplerSettings(epochs=6, batch_size=8)
+    whole = OCSampler(known_cache, settings, device="cpu").learn()
+    checkpoint = tmp_path / "checkpoint"
+    save = OCSampler.save
+
+    def save_then_fail(self: OCSampler, *arguments: object) -> None:
+        save(self, *arguments)  # type: ignore[arg-type]
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(OCSampler, "save", save_then_fail)
+    with pytest.raises(KeyboardInterrupt):
+        OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
+    monkeypatch.undo()
+    resumed = OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
+    for name, tensor in whole.policy.state_dict().items():
+        assert torch.equal(tensor, resumed.policy.state_dict()[name]), name
+    other = OCSampler(known_cache, OCSamplerSettings(epochs=6, batch_size=16), device="cpu")
+    with pytest.raises(InputError, match=r"checkpoint .*batch_size=8.*expected .*batch_size=16"):
+        other.learn(checkpoint=checkpoint)
+
+
+def test_bad_settings_and_files(tmp_path: Path, known_cache: Cache) -> None:
+    with pytest.raises(InputError, match="num_frames: found 7, expected at most 6"):
+        OCSampler(known_cache, OCSamplerSettings(num_frames=7))
+    with pytest.raises(InputError, match="num_frames: found 0"):
+        OCSamplerSettings(num_frames=0)
+    with pytest.raises(InputError, match="reward 'best'"):
+        OCSamplerSettings(reward="best")
+    with pytest.raises(InputError, match="no such file"):
+        OCSampler.load(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(InputError, match="not a readable agent"):
+        OCSampler.load(tmp_path / "text.pt")
+    torch.save({"agent": "AdaFocus"}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="found 'AdaFocus', expected an OCSampler"):
+        OCSampler.load(tmp_path / "other.pt")
+    agent = OCSampler(known_cache, device="cpu")
+    with pytest.raises(InputError, match=r"features: found shape \(6, 3\), expected"):
+        agent.predict({"features": np.zeros((6, 3))})

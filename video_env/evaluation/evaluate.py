@@ -1,0 +1,220 @@
+"""The only evaluation loop: any policy, every video of a split once, to a result table.
+
+A result table has one row per video:
+
+| column | meaning |
+| --- | --- |
+| `method`, `setting`, `seed` | who chose: its name, its point on the curve, its training's seed |
+| `split`, `data` | which videos: the split, and the annotations' fingerprint |
+| `video`, `label`, `prediction`, `correct`, `confidence` | the recognizer's verdict on the frames chosen |
+| `labels` | all labels of the video: one, but in multi-label sets |
+| `gflops` | 10^9 multiply-adds of all that ran for this video: skimming, selector, frames, recognizer |
+| `frames`, `selected` | how many candidates were chosen, and which |
+| `scores` | class probabilities, for mAP |
+| `videos_per_second` | of the whole method on this machine, batch 32, from decoded frames; see `throughput` |
+| `training_seconds` | that the method's own training took |
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+
+import video_env  # noqa: F401  (registers the environments)
+from video_env.cache.store import Cache, write_bytes
+from video_env.envs.rewards import Verdicts
+from video_env.errors import InputError
+from video_env.evaluation.throughput import network_seconds
+
+BATCH = 256
+
+LooksAt = Literal["nothing", "skim", "all frames"]
+"""What a policy needs to have seen before it decides: its cost is charged to the method."""
+
+
+class Policy(Protocol):
+    """Whatever chooses frames, in Stable-Baselines3's form.
+
+    Attributes:
+        gflops: 10^9 multiply-adds of one decision.
+        looks_at: what it needs to have seen before the first one.
+    """
+
+    gflops: float
+    looks_at: LooksAt
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for a batch of observations; may take ``action_masks`` too."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row's worth of a comparison: a policy, the environment it acts in, and how to call it.
+
+    Attributes:
+        method: name in tables and plots.
+        setting: its point on the curve, such as "N = 2" or "λ = 4".
+        seed: of its training; 0 for what has none.
+        environment: id.
+        options: of the environment, without cache and split.
+        policy: acts there.
+        training_seconds: that its training took.
+    """
+
+    method: str
+    setting: str
+    seed: int
+    environment: str
+    policy: Policy
+    options: dict[str, Any] = field(default_factory=dict)
+    training_seconds: float = 0.0
+
+
+def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
+    """Let a policy choose frames for every video of a split: a result table.
+
+    Raises:
+        InputError: the environment's options or the cache do not fit.
+    """
+    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
+    options = {"skim_gflops": look_gflops(entry.policy.looks_at, cache, entry.options), **entry.options}
+    parts, policy_seconds = [], 0.0
+    for batch in _batches(names):
+        env = gym.make_vec(
+            entry.environment, num_envs=len(batch), vectorization_mode="vector_entry_point", cache=cache,
+            split=split, selector_gflops=entry.policy.gflops, **options,
+        )  # fmt: skip
+        last, seconds = run_episodes(entry.policy, env, batch)
+        parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
+        policy_seconds += seconds
+    table = pd.concat(parts, ignore_index=True)
+    chosen = np.stack(table["selected"].to_list())
+    label_sets = cache.label_sets()
+    processed = cache.num_candidates if entry.policy.looks_at == "all frames" else chosen.sum(axis=1).mean()
+    seconds = policy_seconds / len(table) + network_seconds(
+        cache, frames=float(processed), skim=entry.policy.looks_at == "skim"
+    )
+    return pd.DataFrame(
+        {
+            "method": entry.method,
+            "setting": entry.setting,
+            "seed": entry.seed,
+            "split": split,
+            "data": cache.meta["build"]["annotations"],
+            **{
+                key: table[key] for key in ("video", "label", "prediction", "correct", "confidence", "gflops")
+            },
+            "labels": [label_sets[row] for row in cache.rows(split)],
+            "frames": chosen.sum(axis=1),
+            "selected": [np.flatnonzero(row).tolist() for row in chosen],
+            "scores": list(_scores(cache, split, chosen)),
+            "videos_per_second": 1 / seconds,
+            "training_seconds": entry.training_seconds,
+        }
+    )
+
+
+def run_episodes(
+    policy: Policy, env: gym.vector.VectorEnv[Any, Any, Any], videos: np.ndarray
+) -> tuple[dict[str, np.ndarray], float]:
+    """One whole episode on each of these videos.
+
+    Args:
+        policy: acts greedily.
+        env: a native vector environment with as many environments as videos.
+        videos: ids.
+
+    Returns:
+        The final infos, each [B, ...], and the seconds that the policy took to decide.
+    """
+    takes_masks = "action_masks" in inspect.signature(policy.predict).parameters
+    observation, info = env.reset(options={"video": list(videos)})
+    ended = np.zeros(len(videos), bool)
+    last: dict[str, np.ndarray] = {}
+    state, seconds = None, 0.0
+    start = np.ones(len(videos), bool)
+    while not ended.all():
+        masks = {"action_masks": info["action_mask"]} if takes_masks and "action_mask" in info else {}
+        begun = time.perf_counter()
+        action, state = policy.predict(observation, state, start, deterministic=True, **masks)
+        seconds += time.perf_counter() - begun
+        observation, _, terminated, truncated, info = env.step(action)
+        start = terminated | truncated
+        now = start & ~ended
+        if now.any():
+            for key, values in info["final_info"].items():
+                if not key.startswith("_"):
+                    last.setdefault(key, np.empty_like(values))[now] = values[now]
+        ended |= now
+    return last, seconds
+
+
+def look_gflops(looks_at: LooksAt, cache: Cache, options: dict[str, Any]) -> float | None:
+    """Cost per video of what a policy must have seen; None is the cache's own cost of skimming."""
+    if looks_at == "skim":
+        return None
+    if looks_at == "nothing":
+        return 0.0
+    gflops = cache.gflops
+    per_frame = gflops["embedding"] + gflops["hidden"]
+    # Every candidate goes through the recognizer alone; those chosen are charged when they are chosen.
+    unchosen = cache.num_candidates - int(options.get("num_frames", 0))
+    return unchosen * per_frame + cache.num_candidates * gflops["output"]
+
+
+def write_results(table: pd.DataFrame, file: Path) -> None:
+    """Write a result table as parquet, in one step."""
+    write_bytes(file, table.to_parquet(index=False))
+
+
+def read_results(*paths: Path) -> pd.DataFrame:
+    """Join the result tables in these files and folders.
+
+    Raises:
+        InputError: there is none, one is no result table, or they are of different data or splits.
+    """
+    files = [
+        file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
+    ]
+    if not files:
+        raise InputError(f"no result tables (*.parquet) in {', '.join(map(str, paths))}")
+    tables = []
+    for file in files:
+        try:
+            table = pd.read_parquet(file)
+        except (OSError, ValueError) as error:
+            raise InputError(f"result table {file}: cannot be read ({error})") from error
+        missing = {"method", "setting", "seed", "split", "data", "video", "correct", "gflops"} - set(table)
+        if missing:
+            raise InputError(
+                f"result table {file}: no column {', '.join(sorted(missing))}; it is no result table"
+            )
+        tables.append(table)
+    for name in ("data", "split"):
+        found = {str(table[name].iloc[0]): file for table, file in zip(tables, files, strict=True)}
+        if len(found) > 1:
+            listed = "; ".join(f"{value} in {file}" for value, file in found.items())
+            raise InputError(f"result tables of different {name} cannot be compared: {listed}")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _scores(cache: Cache, split: str, chosen: np.ndarray) -> np.ndarray:
+    """Class probabilities of the chosen frames, float32 [V, C]."""
+    verdicts = Verdicts(cache, cache.rows(split))
+    parts = [verdicts.probabilities(video, chosen[video]) for video in _batches(np.arange(len(chosen)))]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _batches(values: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), BATCH):
+        yield values[start : start + BATCH]

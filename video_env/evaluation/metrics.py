@@ -1,0 +1,55 @@
+"""Numbers from result tables: pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import bootstrap
+from sklearn.metrics import average_precision_score
+
+
+def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over classes of non-interpolated average precision; classes without a video are left out.
+
+    Args:
+        labels: bool [V, C], which classes each video has.
+        scores: float [V, C].
+
+    Returns:
+        mAP in [0, 1].
+    """
+    present = labels.any(axis=0)
+    return float(np.mean(average_precision_score(labels[:, present], scores[:, present], average=None)))
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    *,
+    statistic: Callable[[np.ndarray], float] = lambda values: float(values.mean()),
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval over seeds and videos, drawn independently of each other.
+
+    Args:
+        values: [S, V, ...], one entry per seed and video.
+        statistic: of such an array; the mean by default.
+        resamples, level: number of resamples, and the interval's probability.
+
+    Returns:
+        Low and high ends; with one seed only videos are drawn.
+    """
+    seeds, videos = values.shape[:2]
+    if seeds == 1:
+        result = bootstrap(
+            (np.arange(videos),), lambda video: statistic(values[:, video]), vectorized=False,
+            n_resamples=resamples, confidence_level=level, method="percentile", rng=np.random.default_rng(0),
+        )  # fmt: skip
+    else:
+        result = bootstrap(
+            (np.arange(seeds), np.arange(videos)),
+            lambda seed, video: statistic(values[seed][:, video]), vectorized=False,
+            n_resamples=resamples, confidence_level=level, method="percentile", rng=np.random.default_rng(0),
+        )  # fmt: skip
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -1,0 +1,93 @@
+"""Pictures of saved numbers: nothing is computed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+# Told apart without colour too: each method has a marker of its own.
+_MARKERS = "osD^vP*X<>ph"
+_COLOURS = matplotlib.color_sequences["tab10"]
+
+
+def plot_curve(summary: pd.DataFrame, file: Path, *, title: str = "") -> Figure:
+    """Top-1 accuracy against mean GFLOPs per video, one line per method, with 95% intervals.
+
+    Args:
+        summary: by ``budget.summarise``.
+        file: where the picture goes.
+        title: stands above.
+    """
+    figure = Figure(figsize=(8.5, 5.2), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for number, (method, group) in enumerate(summary.groupby("method", sort=False)):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        group = group.sort_values("gflops")
+        below, above = group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]
+        axes.errorbar(
+            group["gflops"], group["top1"], yerr=np.clip([below, above], 0, None), label=method, color=colour,
+            marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
+            linestyle="--" if method in ("oracle", "all frames") else "-",
+        )  # fmt: skip
+    seeds = int(summary["seeds"].max())
+    axes.set_xlabel("GFLOPs per video (multiply-adds, everything counted)")
+    axes.set_ylabel("top-1 accuracy")
+    axes.set_ylim(max(0.0, summary["top1_low"].min() - 0.03), min(1.02, summary["top1_high"].max() + 0.03))
+    axes.grid(alpha=0.25)
+    # GFLOPs of methods that look at everything are an order above the rest, where the curves differ.
+    if summary["gflops"].max() > 4 * summary["gflops"].median():
+        axes.set_xscale("log")
+    axes.set_title(
+        (title + "\n" if title else "")
+        + (f"mean of {seeds} seeds" if seeds > 1 else "1 seed")
+        + ", bars: 95% bootstrap interval",
+        fontsize=10,
+    )
+    axes.legend(fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return figure
+
+
+def plot_selections(
+    videos: list[tuple[str, np.ndarray, list[tuple[str, np.ndarray, bool | None]]]], file: Path
+) -> Figure:
+    """Filmstrips: which frames each method chose, under each video's candidates.
+
+    Args:
+        videos: for each, a heading, its frames uint8 [T, H, W, 3], and rows of (name, bool [T] of the
+            frames marked, whether the prediction was right, or None where there is none).
+        file: where the picture goes.
+    """
+    rows = sum(1.6 + 0.42 * len(methods) + 0.45 for _, _, methods in videos)
+    columns = max(len(frames) for _, frames, _ in videos)
+    figure = Figure(figsize=(2.6 + columns * 0.75, rows * 0.6), dpi=130)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(-3.4, columns + 0.6)
+    axes.set_ylim(rows / 1.25, 0)
+    top = 0.0
+    for heading, frames, methods in videos:
+        axes.text(-3.3, top + 0.25, heading, fontsize=9, fontweight="bold", va="center")
+        top += 0.45
+        for index, frame in enumerate(frames):
+            axes.imshow(frame, extent=(index + 0.04, index + 0.96, top + 0.92, top), aspect="auto")
+        top += 0.96
+        for name, marked, right in methods:
+            colour = {True: "#26a65b", False: "#c0392b", None: "#7f8c8d"}[right]
+            verdict = {True: " ✓", False: " ✗", None: ""}[right]
+            axes.text(-0.1, top + 0.13, name + verdict, fontsize=8, ha="right", va="center", color=colour)
+            for index in np.flatnonzero(marked).tolist():
+                axes.add_patch(Rectangle((index + 0.04, top + 0.03), 0.92, 0.2, color=colour))
+            top += 0.27
+        top += 0.25
+    axes.set_ylim(top, 0)
+    figure.set_size_inches(2.6 + columns * 0.75, top * 0.8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return figure

@@ -1,0 +1,50 @@
+"""How long the networks take on the machine at hand."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+
+from video_env.cache.store import Cache
+from video_env.models.backbones import BACKBONES, FrameNetwork, evaluating
+from video_env.models.device import resolve_device
+
+BATCH_VIDEOS = 32
+
+
+def network_seconds(cache: Cache, *, frames: float, skim: bool) -> float:
+    """Seconds per video that the cache's networks take on frames that are decoded already.
+
+    The recognizer's backbone runs on ``frames`` frames per video, the skim network, if asked for, on
+    all candidates, each over a batch of 32 videos; the time is the median of several passes. Weights
+    do not change the time, so the networks are built anew with random ones. NaN where the features
+    were computed elsewhere, by networks that are not known here.
+    """
+    runs = {"embedding": frames, "skim": cache.num_candidates if skim else 0}
+    seconds = 0.0
+    for array, count in runs.items():
+        network = cache.meta["arrays"][array]["source"]["network"] if count else ""
+        if count and network not in BACKBONES:
+            return float("nan")
+        if count:
+            seconds += count * _seconds_per_frame(network, int(cache.meta["frame_size"]))
+    return seconds
+
+
+@lru_cache(maxsize=16)
+def _seconds_per_frame(network: str, frame_size: int) -> float:
+    device = resolve_device("auto")
+    model = FrameNetwork(network).to(device)  # type: ignore[arg-type]
+    model = model.to(memory_format=torch.channels_last)
+    frames = torch.randint(
+        0, 256, (BATCH_VIDEOS, frame_size, frame_size, 3), dtype=torch.uint8, device=device
+    )
+    times = []
+    with evaluating(model):
+        for _ in range(6):
+            begun = time.perf_counter()
+            model(frames).sum().item()
+            times.append(time.perf_counter() - begun)
+    return sorted(times[1:])[2] / BATCH_VIDEOS

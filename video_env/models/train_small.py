@@ -1,0 +1,99 @@
+"""Small networks for a cache that has frames and nothing else: trained, stored in it, and applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from video_env.cache.build import encode_frames
+from video_env.cache.store import Cache, add_network, remove
+from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.optimise import seeded
+from video_env.models.train_backbone import BackboneTraining, SkimTraining, train_on_videos, train_skim
+
+EMBEDDING, SKIM = "embedding", "skim"
+
+
+@dataclass(frozen=True)
+class SmallTraining:
+    """Settings of the small networks' training.
+
+    Attributes:
+        weights: what the recognizer's backbone starts from: ``random``, or a file of weights.
+        backbone: how the recognizer's backbone learns the videos' labels.
+        skim: how the skim network learns to foretell the backbone's features.
+    """
+
+    weights: str = "random"
+    backbone: BackboneTraining = field(default_factory=BackboneTraining)
+    skim: SkimTraining = field(default_factory=SkimTraining)
+
+
+def train_small_networks(cache: Cache, settings: SmallTraining, device: str = "auto") -> Cache:
+    """Train the two small networks on the cached frames and add ``embedding`` and ``skim``.
+
+    Each network is stored in the cache once it is trained, so an interrupted call goes on after the
+    last one that was finished.
+
+    Returns:
+        The cache, opened again.
+
+    Raises:
+        CacheError: the cache has no frames.
+    """
+    if EMBEDDING not in cache:
+        network = _network("small", settings.backbone.seed)
+        if not _restored(cache, network, EMBEDDING):
+            load_weights(network, settings.weights)
+            train_on_videos(network, cache, settings.backbone, device)
+            cache = _store(cache, network, EMBEDDING)
+        cache = _encode(cache, network, EMBEDDING, device)
+    if SKIM not in cache:
+        network = _network("small_skim", settings.skim.seed)
+        if not _restored(cache, network, SKIM):
+            train_skim(network, cache, settings.skim, device)
+            cache = _store(cache, network, SKIM)
+        cache = _encode(cache, network, SKIM, device)
+    return cache
+
+
+def remove_small_networks(cache: Cache) -> Cache:
+    """Take both networks and their features out of the cache."""
+    return remove(cache, (EMBEDDING, SKIM), (EMBEDDING, SKIM))
+
+
+def save_weights(network: FrameNetwork, file: Path) -> None:
+    """Write a network's weights so that ``load_weights`` reads them."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(_state(network), file)
+
+
+def _network(name: BackboneName, seed: int) -> FrameNetwork:
+    with seeded(seed):
+        return FrameNetwork(name)
+
+
+def _restored(cache: Cache, network: FrameNetwork, name: str) -> bool:
+    if f"{name}.safetensors" not in cache.meta["networks"]:
+        return False
+    load_weights(network, str(cache.path / "networks" / f"{name}.safetensors"))
+    return True
+
+
+def _store(cache: Cache, network: FrameNetwork, name: str) -> Cache:
+    return add_network(cache, name, safetensors.torch.save(_state(network)))
+
+
+def _encode(cache: Cache, network: FrameNetwork, name: str, device: str) -> Cache:
+    weights = f"sha256:{cache.meta['networks'][f'{name}.safetensors']}"
+    size = int(cache.meta["frame_size"])
+    return encode_frames(
+        cache, {name: CacheEncoder(network, weights=weights, frame_size=size, device=device)}
+    )
+
+
+def _state(network: FrameNetwork) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous().cpu() for name, tensor in network.backbone.state_dict().items()}
