@@ -21,6 +21,7 @@ from video_env.cache.build import BuildSettings, add_arrays, build_cache
 from video_env.cache.derive import cache_from_arrays, derive, extract
 from video_env.cache.store import Cache, CacheError
 from video_env.data.annotations import Annotations, read_csv
+from video_env.data.decode import read_candidates
 from video_env.data.demo import DemoData, write_demo_data
 
 SETTINGS = BuildSettings(num_candidates=6, frame_size=48, shard_size=7, processes=2)
@@ -77,22 +78,19 @@ def test_random_candidates_follow_from_video_and_epoch(tmp_path: Path, demo_vide
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def hang_or_die(videos: Path, row: dict[str, str], settings: BuildSettings) -> object:
-    """In place of ``build._read``: what decoders do to their processes on damaged files."""
-    if row["video"] == "train-00001":
+def hang_or_die(path: Path, *arguments: object, **options: object) -> object:
+    """In place of ``read_candidates``: what decoders do to their processes on damaged files."""
+    if path.stem == "train-00001":
         time.sleep(60)
-    if row["video"] == "train-00002":
+    if path.stem == "train-00002":
         os._exit(11)
-    return READ(videos, row, settings)
-
-
-READ = build._read
+    return read_candidates(path, *arguments, **options)  # type: ignore[arg-type]
 
 
 def test_bad_videos_are_listed_and_the_others_go_on(
     tmp_path: Path, demo_videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "_read", hang_or_die)
+    monkeypatch.setattr(build, "read_candidates", hang_or_die)
     annotations = demo_annotations(demo_videos)
     table = annotations.table.copy()
     videos = tmp_path / "videos"

@@ -278,13 +278,17 @@ def _decoded_shards(
         return
     processes = settings.processes or os.cpu_count() or 1
     rows = itertools.chain.from_iterable(_rows(shards[number]) for number in pending)
-    with ProcessPool(processes, context=get_context("forkserver")) as pool:
+    # The networks go first where both want a core; decoding has its lead to live on.
+    with ProcessPool(processes, initializer=os.nice, initargs=[5], context=get_context("forkserver")) as pool:
         try:
             ahead: deque[tuple[dict[str, Any], ProcessFuture]] = deque()
 
             def schedule(row: dict[str, Any]) -> None:
                 future = pool.schedule(
-                    _read, args=(annotations.videos, row, settings), timeout=settings.timeout_seconds
+                    read_candidates,
+                    args=(annotations.videos / row["path"], settings.num_candidates, settings.frame_size),
+                    kwargs=_reading(row, settings),
+                    timeout=settings.timeout_seconds,
                 )
                 ahead.append((row, future))
 
@@ -304,6 +308,13 @@ def _decoded_shards(
             pool.stop()
 
 
+def decode_all(annotations: Annotations, settings: BuildSettings) -> Iterator[DecodedVideo | str]:
+    """Every video decoded, or the reason why it is not, in order: what a build does before encoding."""
+    for _, results in _decoded_shards(annotations, [annotations.table], [0], settings):
+        for _, result in results:
+            yield result
+
+
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
@@ -319,21 +330,18 @@ def _result(future: ProcessFuture, settings: BuildSettings) -> DecodedVideo | st
         return f"the decoder ended its process (exit code {error.exitcode})"
 
 
-def _read(videos: Path, row: dict[str, Any], settings: BuildSettings) -> DecodedVideo:
-    """Runs in a decoding process."""
-    generator = None
+def _reading(row: dict[str, Any], settings: BuildSettings) -> dict[str, Any]:
+    """The options of ``read_candidates`` for a video."""
+    options: dict[str, Any] = {
+        "shorter_side": settings.shorter_side,
+        "decoder": settings.decoder,
+        "start_seconds": _seconds(row.get("start")),
+        "end_seconds": _seconds(row.get("end")),
+    }
     if settings.random_epoch is not None:
-        generator = np.random.default_rng([zlib.crc32(row["video"].encode()), settings.random_epoch])
-    return read_candidates(
-        videos / row["path"],
-        settings.num_candidates,
-        settings.frame_size,
-        shorter_side=settings.shorter_side,
-        decoder=settings.decoder,
-        start_seconds=_seconds(row.get("start")),
-        end_seconds=_seconds(row.get("end")),
-        generator=generator,
-    )
+        seed = [zlib.crc32(row["video"].encode()), settings.random_epoch]
+        options["generator"] = np.random.default_rng(seed)
+    return options
 
 
 def _seconds(value: float | None) -> float | None:

@@ -64,8 +64,9 @@ def read_csv(file: Path, videos: Path) -> Annotations:
     _require(file, ~duplicated, table["video"], "column video", "a name that no other row has")
     table["split"] = table["split"].str.strip().str.lower().replace(SPLIT_SYNONYMS)
     _require(file, table["split"].isin(SPLITS), table["split"], "column split", ", ".join(SPLITS))
-    table["path"] = [_inside(path, videos) for path in table["path"]]
-    _require(file, table["path"] != "", table["path"], "column path", f"a path inside {videos}")
+    inside = pd.Series([_inside(path, videos) for path in table["path"]])
+    _require(file, inside != "", table["path"], "column path", f"a path inside {videos}")
+    table["path"] = inside
     for column in {"start", "end"} & set(table.columns):
         seconds = pd.to_numeric(table[column].replace("", None), errors="coerce")
         good = (table[column] == "") | (seconds >= 0)

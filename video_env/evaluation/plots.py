@@ -42,6 +42,9 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, title: str = "") -> Figure:
     # GFLOPs of methods that look at everything are an order above the rest, where the curves differ.
     if summary["gflops"].max() > 4 * summary["gflops"].median():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="minor", labelsize=8)
     axes.set_title(
         (title + "\n" if title else "")
         + (f"mean of {seeds} seeds" if seeds > 1 else "1 seed")
