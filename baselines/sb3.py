@@ -46,7 +46,10 @@ class SB3Settings:
         steps: environment steps in all.
         num_envs: environments that run side by side.
         steps_per_env: of each in a rollout.
-        batch_size, epochs, learning_rate, entropy: PPO's.
+        batch_size: transitions per gradient step.
+        epochs: passes over a rollout.
+        learning_rate: Adam's.
+        entropy: weight of the entropy bonus.
         seed: decides the initial weights and every draw.
     """
 

@@ -57,7 +57,56 @@ def compare(
                 network(batch)
         encoded = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            networks = encoders("small_skim", "small", 96)
+            build_cache(annotations, Path(folder) / "cache", settings, networks)
+        built = time.perf_counter()
+        seconds["decoding"].append(decoded - begun)
+        seconds["networks"].append(encoded - decoded)
+        seconds["build"].append(built - encoded)
+    ratio = np.array(seconds["build"]) / (np.array(seconds["decoding"]) + np.array(seconds["networks"]))
+    return {
+        **{f"{name}: seconds": float(np.median(values)) for name, values in seconds.items()},
+        "build over decoding + networks (aim at most 1.15)": float(np.median(ratio)),
+    }
+
+
+def large_videos(folder: Path, count: int) -> Annotations:
+    """Videos of 320x240 pixels and 150 frames, panned noise."""
+    import numpy as np
+    import pandas as pd
+
+    from video_env.data import demo
+    from video_env.data.annotations import Annotations
+
+    (folder / "videos").mkdir()
+    generator = np.random.default_rng(0)
+    canvas = np.kron(generator.integers(0, 256, (40, 60, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    for number in range(count):
+        start = generator.integers(0, 60, 2)
+        frames = [canvas[start[0] % 80 :][:240, (start[1] + 4 * t) % 150 :][:, :320] for t in range(150)]
+        demo.write_video(folder / "videos" / f"{number}.mp4", np.stack(frames))
+    names = [str(number) for number in range(count)]
+    table = pd.DataFrame({"video": names, "label": 0, "split": "train"})
+    return Annotations(table.assign(path=table["video"] + ".mp4"), ("one",), folder / "videos")
+
+
+def peak_memory(folder: Path, videos: int) -> float:
+    """MiB at the peak of a process that builds a cache of so many videos, its workers not included."""
+    command = [sys.executable, __file__, "--build", str(folder), str(videos)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def build_some(folder: Path, videos: int) -> None:
+    import pandas as pd
+
+    from video_env.cache.build import BuildSettings, build_cache
+    from video_env.data.annotations import read_csv
+
+    annotations = read_csv(folder / "annotations.csv", folder / "videos")
+    table = pd.concat([annotations.table] * -(-videos // len(annotations.table))).head(videos)
+    table = table.assign(video=[str(number) for number in range(videos)]).reset_index(drop=True)
+    settings = BuildSettings(num_candidates=12, frame_size=96)
+    networks = encoders("small_skim", "small", 96)
+    with tempfile.TemporaryDirectory() as out:
         build_cache(replace(annotations, table=table), Path(out) / "cache", settings, networks)
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) / 1024)

@@ -37,6 +37,13 @@ print(opened, used, (peak() - before) / 1024)
 """
 
 
+def _open(paths: list[str]) -> list[float]:
+    """Seconds and MiB of a fresh process that opens the cache."""
+    command = [sys.executable, "-c", OPEN, *paths]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [float(value) for value in output.split()]
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         names = [f"video-{number:06d}" for number in range(VIDEOS)]
@@ -59,22 +66,8 @@ def main() -> None:
         classes = [str(number) for number in range(200)]
         cache_from_arrays(Path(folder) / "cache", index, arrays, classes, {"skim": 0.1, "embedding": 4.1})
         index.head(10).to_parquet(Path(folder) / "warm.parquet")
-        command = [
-            sys.executable,
-            "-c",
-            OPEN,
-            str(Path(folder) / "cache"),
-            str(Path(folder) / "warm.parquet"),
-        ]
-        runs = [
-            [
-                float(value)
-                for value in subprocess.run(
-                    command, capture_output=True, text=True, check=True
-                ).stdout.split()
-            ]
-            for _ in range(5)
-        ]
+        paths = [str(Path(folder) / "cache"), str(Path(folder) / "warm.parquet")]
+        runs = [_open(paths) for _ in range(5)]
     opened, used, memory = np.median(np.array(runs), axis=0).tolist()
     write_report(
         "cache_opening",

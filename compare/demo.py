@@ -47,13 +47,17 @@ class DemoSettings:
 
     Attributes:
         data: the videos.
-        still_images: images that stand in for pretraining, and how long they are learned.
-        stills: see above.
-        backbone, skim, recognizer: how the networks that all methods share are trained.
+        still_images: how many still images stand in for pretraining.
+        stills: how they are learned.
+        backbone: how the recognizer's backbone learns the videos.
+        skim: how the skim network learns to foretell the backbone's features.
+        recognizer: how the recognizer is trained on the features.
         untrained_frames: numbers of frames for the heuristics and the oracle.
-        ocsampler_frames, ppo_frames: numbers of frames, one training each.
-        maskable_ppo_costs: λ, one training each.
-        ocsampler, ppo: what these trainings share.
+        ocsampler_frames: numbers of frames, one OCSampler each.
+        ppo_frames: numbers of frames, one PPO each.
+        maskable_ppo_costs: λ, one MaskablePPO each.
+        ocsampler: what the OCSamplers' trainings share.
+        ppo: what the PPOs' trainings share.
     """
 
     data: data.DemoData = field(default_factory=data.DemoData)

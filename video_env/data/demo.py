@@ -51,7 +51,9 @@ class DemoData:
     """Size and seed of the data set.
 
     Attributes:
-        train, validation, test: number of videos in each split.
+        train: number of training videos.
+        validation: number of validation videos.
+        test: number of test videos.
         seed: everything in the videos follows from it.
     """
 

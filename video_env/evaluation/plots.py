@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 # Told apart without colour too: each method has a marker of its own.
 _MARKERS = "osD^vP*X<>ph"
@@ -43,8 +44,8 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, title: str = "") -> Figure:
     if summary["gflops"].max() > 4 * summary["gflops"].median():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="minor", labelsize=8)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(
         (title + "\n" if title else "")
         + (f"mean of {seeds} seeds" if seeds > 1 else "1 seed")

@@ -30,7 +30,8 @@ class BackboneTraining:
         epochs: passes over the training videos.
         batch_size: videos per step.
         frames_per_video: candidates drawn from each video in a step, max-pooled to one prediction.
-        learning_rate, weight_decay: AdamW's.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
         crop: side of the random crop, as a share of the frame; the same for all frames of a video.
         colour: largest random gain and offset of a colour channel, as shares of 1 and of white.
         seed: decides the initial weights and every draw.
@@ -48,7 +49,15 @@ class BackboneTraining:
 
 @dataclass(frozen=True)
 class ImageTraining:
-    """Settings of training a backbone on still images; the fields mean what they do elsewhere."""
+    """Settings of training a backbone on still images.
+
+    Attributes:
+        epochs: passes over the images.
+        batch_size: images per step.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        seed: decides every draw.
+    """
 
     epochs: int = 4
     batch_size: int = 64
@@ -59,7 +68,15 @@ class ImageTraining:
 
 @dataclass(frozen=True)
 class SkimTraining:
-    """Settings of teaching a skim network to foretell the recognizer's features."""
+    """Settings of teaching a skim network to foretell the recognizer's features.
+
+    Attributes:
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        seed: decides the initial weights and every draw.
+    """
 
     epochs: int = 6
     batch_size: int = 32

@@ -39,7 +39,8 @@ class RecognizerTraining:
         hidden: width of the per-frame layer; 4096 as published, 0 for none.
         epochs: passes over the training videos.
         batch_size: videos per step.
-        learning_rate, weight_decay: AdamW's.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
         seed: decides the initial weights and every draw.
     """
 
