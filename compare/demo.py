@@ -189,7 +189,7 @@ def _entries(
         yield algorithm, [saved_entry(file, cache, device=device) for file in files]
 
 
-def _draw_selections(cache: Cache, results: pd.DataFrame, file: Path, *, count: int = 5) -> None:
+def _draw_selections(cache: Cache, results: pd.DataFrame, file: Path, *, count: int = 3) -> None:
     """Filmstrips of a few test videos, with what each method chose at about two frames."""
     wanted = {
         "uniform": "N = 2", "motion": "N = 2", "OCSampler": "N = 2", "PPO": "N = 2",
