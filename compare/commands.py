@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import pandas as pd
 import tyro
 from tqdm import tqdm
@@ -21,8 +19,10 @@ from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import READERS
 from video_env.errors import InputError
+from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
+from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
@@ -266,15 +266,18 @@ def evaluate(
     )
 
 
-def curve(results: tyro.conf.Positional[list[Path]], out: Path, title: str = "") -> None:
+def curve(
+    results: tyro.conf.Positional[list[Path]], out: Path, metric: Metric = "top1", title: str = ""
+) -> None:
     """Summary table and accuracy-vs-budget curve from result tables.
 
     Args:
         results: result tables, or folders of them.
         out: folder for summary.csv, areas.csv and curve.png.
+        metric: what the curve, its intervals and the areas are of: top1 or mean_average_precision.
         title: stands above the curve.
     """
-    write_summary(read_results(*results), out, title=title)
+    write_summary(read_results(*results), out, metric=metric, title=title)
 
 
 def selections(path: CacheFolder, results: list[Path], out: Path) -> None:
@@ -285,18 +288,6 @@ def selections(path: CacheFolder, results: list[Path], out: Path) -> None:
         results: result tables, or folders of them.
         out: the file to write.
     """
-    opened, table = Cache(path), read_results(*results)
-    indices, seconds = opened["frame_index"][:], opened["timestamp_seconds"][:]
-    with out.open("w") as file:
-        for choice in table.itertuples():
-            row, frames = opened.row(str(choice.video)), np.asarray(choice.selected, dtype=int)
-            record = {
-                "video": choice.video,
-                "method": choice.method,
-                "setting": choice.setting,
-                "seed": int(str(choice.seed)),
-                "frame_indices": indices[row, frames].tolist(),
-                "timestamps_seconds": [round(float(value), 3) for value in seconds[row, frames]],
-            }
-            file.write(json.dumps(record) + "\n")
+    table = read_results(*results)
+    write_selections(Cache(path), table, out)
     print(f"{out}: {len(table)} selections")

@@ -32,6 +32,7 @@ from video_env.data.annotations import read_csv
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
 from video_env.evaluation.plots import plot_selections
+from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import FrameNetwork
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining, train_on_images
@@ -92,8 +93,16 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
     _heading("results")
     results = read_results(*(out / f"seed-{seed}" / "results" for seed in range(seeds)))
     summary = write_summary(results, out, title="built-in data set, test split")
+    for seed in range(seeds):
+        of_seed = results[results["seed"] == seed]
+        write_selections(
+            Cache(out / f"seed-{seed}" / "cache"), of_seed, out / f"seed-{seed}" / "selections.jsonl"
+        )
     _draw_selections(Cache(out / "seed-0" / "cache"), results[results["seed"] == 0], out / "selections.png")
-    print(f"\nPictures and tables are in {out}: curve.png, selections.png, summary.csv, seed-*/results/")
+    print(
+        f"\nPictures and tables are in {out}: curve.png, selections.png, summary.csv; of each seed: "
+        "results/, selections.jsonl, agents/, cache/"
+    )
     return summary
 
 

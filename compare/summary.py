@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from video_env.evaluation.budget import area_under_curve, summarise
+from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
 from video_env.evaluation.plots import plot_curve
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
@@ -17,20 +17,24 @@ def _place(method: str) -> str:
     return f"{ORDER.index(method if method in ORDER else '')}{method}"
 
 
-def write_summary(results: pd.DataFrame, out: Path, *, title: str = "") -> pd.DataFrame:
+def write_summary(
+    results: pd.DataFrame, out: Path, *, metric: Metric = "top1", title: str = ""
+) -> pd.DataFrame:
     """Save ``summary.csv``, ``areas.csv`` and ``curve.png`` under ``out``, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
-    summary = summarise(results.sort_values("method", key=lambda names: names.map(_place), kind="stable"))
+    summary = summarise(
+        results.sort_values("method", key=lambda names: names.map(_place), kind="stable"), metric
+    )
     summary.to_csv(out / "summary.csv", index=False)
-    areas, (low, high) = area_under_curve(summary)
+    areas, (low, high) = area_under_curve(summary, metric)
     areas.rename_axis("method").rename("area").reset_index().assign(gflops_low=low, gflops_high=high).to_csv(
         out / "areas.csv", index=False
     )
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
-    plot_curve(pd.read_csv(out / "summary.csv"), out / "curve.png", title=title)
+    plot_curve(pd.read_csv(out / "summary.csv"), out / "curve.png", metric=metric, title=title)
     print(format_summary(summary))
     if len(areas):
-        print(f"\narea under the curve from {low:.4g} to {high:.4g} GFLOPs (mean top-1 over that range):")
+        print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")
         print(areas.sort_values(ascending=False).to_string(float_format="%.3f"))
     return summary
 
@@ -42,11 +46,9 @@ def format_summary(summary: pd.DataFrame) -> str:
             "method": summary["method"],
             "setting": summary["setting"],
             "top-1": summary["top1"].map("{:.3f}".format),
-            "95% interval": [
-                f"{low:.3f}-{high:.3f}"
-                for low, high in zip(summary["top1_low"], summary["top1_high"], strict=True)
-            ],
+            **_interval(summary, "top1"),
             "mAP": summary["mean_average_precision"].map("{:.3f}".format),
+            **_interval(summary, "mean_average_precision"),
             "frames": summary["frames"].map("{:.2f}".format),
             "GFLOPs/video": summary["gflops"].map("{:.4g}".format),
             "oracle gain": summary["share_of_oracle_gain"].map(
@@ -56,3 +58,11 @@ def format_summary(summary: pd.DataFrame) -> str:
         }
     )
     return table.to_string(index=False)
+
+
+def _interval(summary: pd.DataFrame, metric: str) -> dict[str, list[str]]:
+    """A column for the interval of the metric that has one."""
+    if f"{metric}_low" not in summary:
+        return {}
+    ends = zip(summary[f"{metric}_low"], summary[f"{metric}_high"], strict=True)
+    return {"95% interval": [f"{low:.3f}-{high:.3f}" for low, high in ends]}

@@ -103,12 +103,13 @@ def test_bad_videos_are_listed_and_the_others_go_on(
     for path in broken.values():
         path.unlink(missing_ok=True)
     failures = pd.read_csv(tmp_path / "cache" / "failures.csv").set_index("video")["reason"]
-    assert set(failures.index) == {"train-00001", "train-00002", *table["video"][5:9]}
+    assert set(failures.index) == {"train-00001", "train-00002", *table["video"][5:10]}
     assert "longer than 2 seconds" in failures["train-00001"]
     assert "ended its process" in failures["train-00002"]
-    assert "0 bytes" in failures["train-00005"]
-    assert "no such file" in failures["train-00008"]
-    assert len(cache) == 54
+    assert "cannot find video stream" in failures["train-00005"]
+    assert "0 bytes" in failures["train-00006"]
+    assert "no such file" in failures["train-00009"]
+    assert len(cache) == 53
     assert not set(failures.index) & set(cache.index["video"])
     good = table["video"][20]
     fresh = build_cache(annotations, tmp_path / "fresh", settings)

@@ -1,8 +1,10 @@
 """Annotations, candidate sampling, decoding, and the built-in data set."""
 
 import itertools
+import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,16 @@ def test_decoded_frames_are_the_right_ones(tmp_path: Path) -> None:
     assert np.allclose(video.timestamps_seconds, video.frame_indices / 12, atol=1e-3)
 
 
+def test_a_video_shorter_than_the_candidates_repeats_its_last_frame(tmp_path: Path) -> None:
+    frames = np.repeat(np.array([40, 120, 200], np.uint8), 64 * 64 * 3).reshape(3, 64, 64, 3)
+    demo.write_video(tmp_path / "short.mp4", frames)
+    video = read_candidates(tmp_path / "short.mp4", 5, 64)
+    assert video.frame_indices.tolist() == [0, 1, 2, 2, 2]
+    assert video.frames.mean(axis=(1, 2, 3)) == pytest.approx([40, 120, 200, 200, 200], abs=3)
+    with pytest.raises(VideoError, match=r"no frame between 5.0 and None seconds; the file holds 3 frames"):
+        read_candidates(tmp_path / "short.mp4", 5, 64, start_seconds=5.0)
+
+
 def test_frames_are_scaled_by_the_shorter_side_and_cut_in_the_middle(tmp_path: Path) -> None:
     frames = np.zeros((4, 64, 128, 3), np.uint8)
     frames[:, :, 32:96] = 200  # what the centre cut must show, and nothing else
@@ -104,7 +116,12 @@ def test_frames_are_scaled_by_the_shorter_side_and_cut_in_the_middle(tmp_path: P
 def broken_files(folder: Path, good: Path) -> dict[str, Path]:
     whole = good.read_bytes()
     contents = {"empty": b"", "text": b"no video at all", "truncated": whole[: len(whole) // 2]}
-    paths = {}
+    paths = {"no_frames": folder / "no_frames.mp4"}
+    with av.open(str(paths["no_frames"]), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
     for name, content in contents.items():
         paths[name] = folder / f"{name}.mp4"
         paths[name].write_bytes(content)
@@ -115,6 +132,13 @@ def test_broken_files_are_errors_that_name_them(tmp_path: Path, demo_videos: Pat
     for path in broken_files(tmp_path, demo_videos / "videos" / "train-00000.mp4").values():
         with pytest.raises(VideoError, match=path.name):
             read_frames(path, np.array([0]), 32)
+        reasons = set()
+        for _ in range(2):
+            with pytest.raises(VideoError) as error:
+                read_frames(path, np.array([0]), 32)
+            reasons.add(str(error.value))
+            time.sleep(0.6)
+        assert len(reasons) == 1  # no clock in it: failures.csv follows from the files alone
     with pytest.raises(VideoError, match="frames 0 to 35"):
         read_frames(demo_videos / "videos" / "train-00000.mp4", np.array([36]), 32)
 

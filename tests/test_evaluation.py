@@ -103,6 +103,12 @@ def test_tables_on_disk_give_the_summary(
     assert "oracle" in printed
     assert "area under the curve" in printed
     assert (tmp_path / "out" / "curve.png").stat().st_size > 10_000
+    precise = write_summary(results, tmp_path / "precise", metric="mean_average_precision")
+    inside = precise["mean_average_precision"].between(
+        precise["mean_average_precision_low"], precise["mean_average_precision_high"]
+    )
+    assert inside.mean() > 0.7
+    assert (tmp_path / "precise" / "curve.png").read_bytes() != (tmp_path / "out" / "curve.png").read_bytes()
     saved = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert saved["method"].tolist() == ["uniform", "uniform", "oracle", "oracle"]
     # Rows keep what the recognizer said.

@@ -10,6 +10,7 @@ never a substitute frame.
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -234,5 +235,8 @@ def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """A decoder's own words, without the time and the source line that decord puts before them: the
+    same file gives the same reason every time."""
+    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][-200:] if lines else type(error).__name__

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
 
+Metric = Literal["top1", "mean_average_precision"]
+METRICS = {"top1": "top-1", "mean_average_precision": "mAP"}
 
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
+
+def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
     """One row per method and setting, ordered by method and GFLOPs.
 
     Args:
         results: result tables joined.
+        metric: what the intervals are of (mAP's take a while).
 
     Returns:
-        Columns ``method, setting, seeds, top1, top1_low, top1_high`` (95% bootstrap interval over
-        seeds and videos), ``mean_average_precision, gflops, frames, share_of_oracle_gain`` (see
-        ``oracle_gain``), ``videos_per_second, training_seconds``, all means over videos and seeds.
+        Columns ``method, setting, seeds, top1, mean_average_precision, gflops, frames,
+        videos_per_second, training_seconds``, all means over videos and seeds,
+        ``share_of_oracle_gain`` (see ``oracle_gain``), and the metric's name with ``_low`` and
+        ``_high``: its 95% bootstrap interval over seeds and videos.
     """
     rows = []
     for (method, setting), group in results.groupby(["method", "setting"], sort=False):
         correct = group.pivot(index="seed", columns="video", values="correct").to_numpy(float)
-        low, high = bootstrap_interval(correct)
-        precisions = [_average_precision(of_seed) for _, of_seed in group.groupby("seed")]
+        seeds = [of_seed.sort_values("video") for _, of_seed in group.groupby("seed")]
+        if metric == "top1":
+            low, high = bootstrap_interval(correct)
+        else:
+            low, high = _average_precision_interval(seeds)
         rows.append(
             {
                 "method": method,
                 "setting": setting,
                 "seeds": len(correct),
                 "top1": correct.mean(),
-                "top1_low": low,
-                "top1_high": high,
-                "mean_average_precision": float(np.mean(precisions)),
+                "mean_average_precision": float(np.mean([_average_precision(table) for table in seeds])),
+                f"{metric}_low": low,
+                f"{metric}_high": high,
                 "gflops": group["gflops"].mean(),
                 "frames": group["frames"].mean(),
                 "videos_per_second": group["videos_per_second"].mean(),
@@ -41,7 +51,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
             }
         )
     summary = pd.DataFrame(rows)
-    summary.insert(9, "share_of_oracle_gain", oracle_gain(summary))
+    summary.insert(list(summary.columns).index("frames") + 1, "share_of_oracle_gain", oracle_gain(summary))
     order = {method: number for number, method in enumerate(summary["method"].unique())}
     return summary.sort_values(
         ["method", "gflops"], key=lambda column: column.map(order) if column.name == "method" else column
@@ -66,7 +76,7 @@ def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "or
 
 
 def area_under_curve(
-    summary: pd.DataFrame, *, base: str = "uniform"
+    summary: pd.DataFrame, metric: Metric = "top1", *, base: str = "uniform"
 ) -> tuple[pd.Series, tuple[float, float]]:
     """Mean height of each method's accuracy curve over the budget range that all of them cover.
 
@@ -97,14 +107,30 @@ def area_under_curve(
     for method, curve in curves.items():
         inside = curve["gflops"][(curve["gflops"] > low) & (curve["gflops"] < high)]
         budget = np.array([low, *inside, high])
-        height = np.interp(budget, curve["gflops"], curve["top1"])
+        height = np.interp(budget, curve["gflops"], curve[metric])
         areas[method] = float(trapezoid(height, budget) / (high - low))
     return pd.Series(areas), (low, high)
 
 
+def _average_precision_interval(seeds: list[pd.DataFrame]) -> tuple[float, float]:
+    scores = np.stack([np.stack(table["scores"].to_list()) for table in seeds])
+    labels = np.broadcast_to(_label_matrix(seeds[0], scores.shape[2]), scores.shape)
+
+    def statistic(values: np.ndarray) -> float:
+        half = values.shape[2] // 2
+        return float(np.mean([mean_average_precision(of[:, :half] > 0, of[:, half:]) for of in values]))
+
+    return bootstrap_interval(np.concatenate([labels, scores], axis=2), statistic=statistic, resamples=200)
+
+
 def _average_precision(table: pd.DataFrame) -> float:
     scores = np.stack(table["scores"].to_list())
-    labels = np.zeros(scores.shape, bool)
+    return mean_average_precision(_label_matrix(table, scores.shape[1]), scores)
+
+
+def _label_matrix(table: pd.DataFrame, num_classes: int) -> np.ndarray:
+    """bool [V, C]."""
+    labels = np.zeros((len(table), num_classes), bool)
     for row, of_video in enumerate(table["labels"]):
         labels[row, list(of_video)] = True
-    return mean_average_precision(labels, scores)
+    return labels

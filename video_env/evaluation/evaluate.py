@@ -7,7 +7,7 @@ A result table has one row per video:
 | `method`, `setting`, `seed` | who chose: its name, its point on the curve, its training's seed |
 | `split`, `data` | which videos: the split, and the annotations' fingerprint |
 | `video`, `label`, `prediction`, `correct`, `confidence` | the recognizer's verdict on the frames chosen |
-| `labels` | all labels of the video: one, but in multi-label sets |
+| `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
 | `gflops` | 10^9 multiply-adds of all that ran for this video: skimming, selector, frames, recognizer |
 | `frames`, `selected` | how many candidates were chosen, and which |
 | `scores` | class probabilities, for mAP |

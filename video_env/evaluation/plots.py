@@ -11,34 +11,38 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from video_env.evaluation.budget import METRICS, Metric
+
 # Told apart without colour too: each method has a marker of its own.
 _MARKERS = "osD^vP*X<>ph"
 _COLOURS = matplotlib.color_sequences["tab10"]
 
 
-def plot_curve(summary: pd.DataFrame, file: Path, *, title: str = "") -> Figure:
-    """Top-1 accuracy against mean GFLOPs per video, one line per method, with 95% intervals.
+def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", title: str = "") -> Figure:
+    """Accuracy against mean GFLOPs per video, one line per method, with 95% intervals.
 
     Args:
         summary: by ``budget.summarise``.
+        metric: which accuracy; the summary must hold its interval.
         file: where the picture goes.
         title: stands above.
     """
     figure = Figure(figsize=(8.5, 5.2), layout="constrained", dpi=150)
     axes = figure.subplots()
+    low, high = f"{metric}_low", f"{metric}_high"
     for number, (method, group) in enumerate(summary.groupby("method", sort=False)):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         group = group.sort_values("gflops")
-        below, above = group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]
+        below, above = group[metric] - group[low], group[high] - group[metric]
         axes.errorbar(
-            group["gflops"], group["top1"], yerr=np.clip([below, above], 0, None), label=method, color=colour,
+            group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=method, color=colour,
             marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
             linestyle="--" if method in ("oracle", "all frames") else "-",
         )  # fmt: skip
     seeds = int(summary["seeds"].max())
     axes.set_xlabel("GFLOPs per video (multiply-adds, everything counted)")
-    axes.set_ylabel("top-1 accuracy")
-    axes.set_ylim(max(0.0, summary["top1_low"].min() - 0.03), min(1.02, summary["top1_high"].max() + 0.03))
+    axes.set_ylabel(METRICS[metric])
+    axes.set_ylim(max(0.0, summary[low].min() - 0.03), min(1.02, summary[high].max() + 0.03))
     axes.grid(alpha=0.25)
     # GFLOPs of methods that look at everything are an order above the rest, where the curves differ.
     if summary["gflops"].max() > 4 * summary["gflops"].median():

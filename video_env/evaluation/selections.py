@@ -1,0 +1,34 @@
+"""The frames chosen, for programs that want to process just those."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from video_env.cache.store import Cache, write_bytes
+
+
+def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
+    """Write one JSON object per line and row of a result table: ``video, method, setting, seed``,
+    ``frame_indices`` (positions in the video file, from 0) and ``timestamps_seconds``.
+
+    Args:
+        cache: the one that the table was made on.
+        results: result tables joined.
+        file: written in one step.
+
+    Raises:
+        CacheError: the cache does not have one of the videos.
+    """
+    indices, seconds = cache["frame_index"][:], cache["timestamp_seconds"][:]
+    lines = []
+    for choice in results.to_dict("records"):
+        row, frames = cache.row(choice["video"]), np.asarray(choice["selected"], dtype=int)
+        record = {name: choice[name] for name in ("video", "method", "setting", "seed")}
+        record["frame_indices"] = indices[row, frames].tolist()
+        record["timestamps_seconds"] = [round(float(value), 3) for value in seconds[row, frames]]
+        lines.append(json.dumps(record))
+    write_bytes(file, ("\n".join(lines) + "\n").encode())
