@@ -104,6 +104,17 @@ def test_a_video_shorter_than_the_candidates_repeats_its_last_frame(tmp_path: Pa
         read_candidates(tmp_path / "short.mp4", 5, 64, start_seconds=5.0)
 
 
+def test_decoders_agree(demo_videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchcodec", reason="the other decoder is not installed", exc_type=Exception)
+    path = demo_videos / "videos" / "train-00000.mp4"
+    first, second = (read_candidates(path, 7, 48, decoder=decoder) for decoder in ("decord", "torchcodec"))
+    assert np.array_equal(first.frames, second.frames)
+    assert first.timestamps_seconds == pytest.approx(second.timestamps_seconds, abs=1e-6)
+    for broken in broken_files(tmp_path, path).values():
+        with pytest.raises(VideoError, match=broken.name):
+            read_candidates(broken, 7, 48, decoder="torchcodec")
+
+
 def test_frames_are_scaled_by_the_shorter_side_and_cut_in_the_middle(tmp_path: Path) -> None:
     frames = np.zeros((4, 64, 128, 3), np.uint8)
     frames[:, :, 32:96] = 200  # what the centre cut must show, and nothing else
