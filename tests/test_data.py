@@ -161,6 +161,16 @@ def test_demo_data_is_decided_by_its_seed() -> None:
     assert not np.array_equal(demo.render(first[3]), demo.render(other[3]))
 
 
+def test_demo_videos_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for video in demo.plan(demo.DemoData(20, 10, 10))[:4]:
+        frames = demo.render(video)
+        written = set()
+        for number in range(6):
+            demo.write_video(tmp_path / f"{number}.mp4", frames)
+            written.add((tmp_path / f"{number}.mp4").read_bytes())
+        assert len(written) == 1
+
+
 def test_demo_splits_share_no_digit() -> None:
     seen = {split: {digit.tobytes() for of in demo._digits(split).values() for digit in of}
             for split in demo.DIGIT_SHARES}  # fmt: skip
