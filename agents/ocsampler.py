@@ -25,7 +25,7 @@ from agents.set_probability import draw_sets, log_set_probability
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import segment_edges
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
-from video_env.errors import InputError
+from video_env.errors import InputError, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
@@ -61,9 +61,8 @@ class OCSamplerSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "epochs", "batch_size", "learning_rate", "draws", "hidden"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}: found {getattr(self, name)}, expected more than 0")
+        require_positive(self, "num_frames", "epochs", "batch_size", "learning_rate", "draws", "hidden")
+        require_seed(self.seed)
         if self.entropy < 0:
             raise InputError(f"entropy: found {self.entropy}, expected at least 0")
         quality(self.reward)
@@ -122,7 +121,8 @@ class OCSampler:
                 f"num_frames: found {self.settings.num_frames}, expected at most {cache.num_candidates}, "
                 f"the candidate frames of cache {cache.path}"
             )
-        self._cache = cache
+        self._cache: Cache | None = cache
+        self.trained_on = cache.identity
         self._start(cache.num_candidates, cache["skim"].row_shape[-1], device)
 
     def _start(self, num_candidates: int, features: int, device: str) -> None:
@@ -133,6 +133,7 @@ class OCSampler:
         self.gflops = count_gflops(self.policy, torch.empty(1, num_candidates, features))
         self.epoch = 0
         self.training_seconds = 0.0
+        self._draws = torch.Generator(self.device).manual_seed(self.settings.seed)
 
     def learn(self, *, log_folder: Path | None = None, checkpoint: Path | None = None) -> OCSampler:
         """Train for the settings' epochs.
@@ -146,6 +147,8 @@ class OCSampler:
             InputError: the checkpoint belongs to other settings.
         """
         cache, settings = self._cache, self.settings
+        if cache is None:
+            raise InputError("this OCSampler was loaded without a cache; load it with cache=... to train it")
         rows = cache.rows("train")
         rewards = _Rewards(cache, rows, settings)
         features = torch.from_numpy(cache["skim"][rows])
@@ -200,7 +203,7 @@ class OCSampler:
         with torch.inference_mode():
             scores = self.policy(features.reshape(-1, *expected).to(self.device))
             if not deterministic:
-                scores = scores - torch.empty_like(scores).exponential_().log()
+                scores = scores - torch.empty_like(scores).exponential_(generator=self._draws).log()
         order = np.argsort(-scores.cpu().numpy(), axis=1, kind="stable")
         action = np.empty(order.shape, np.float32)
         np.put_along_axis(
@@ -217,6 +220,7 @@ class OCSampler:
             {
                 "agent": "OCSampler",
                 "settings": asdict(self.settings),
+                "trained_on": self.trained_on,
                 "num_candidates": self.num_candidates,
                 "features": self.features,
                 "epoch": self.epoch,
@@ -240,8 +244,8 @@ class OCSampler:
         saved = _read(Path(path))
         agent = cls.__new__(cls)
         agent.settings = OCSamplerSettings(**saved["settings"])
-        if cache is not None:
-            agent._cache = open_cache(cache)
+        agent._cache = None if cache is None else open_cache(cache)
+        agent.trained_on = saved["trained_on"]
         agent._start(saved["num_candidates"], saved["features"], device)
         agent.policy.load_state_dict(saved["policy"])
         agent.policy.eval()
@@ -277,8 +281,11 @@ class OCSampler:
     def _resume(self, checkpoint: Path, training: dict[str, Any]) -> None:
         saved = _read(checkpoint)
         found = OCSamplerSettings(**saved["settings"])
-        if found != self.settings:
-            raise InputError(f"checkpoint {checkpoint}: made with {found}, expected {self.settings}")
+        if found != self.settings or saved["trained_on"] != self.trained_on:
+            raise InputError(
+                f"checkpoint {checkpoint}: made with {found} on {saved['trained_on']}, expected "
+                f"{self.settings} on {self.trained_on}"
+            )
         self.policy.load_state_dict(saved["policy"])
         for name, part in training.items():
             part.load_state_dict(saved[name])

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -21,9 +20,10 @@ import video_env  # noqa: F401  (registers the environments)
 from baselines.features import CandidateFeatures
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
-from video_env.errors import InputError
+from video_env.errors import InputError, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
-from video_env.models.cost import count_gflops
+from video_env.models.cost import counted_gflops
+from video_env.models.device import resolve_device
 
 AlgorithmName = Literal["ppo", "maskable-ppo"]
 
@@ -69,9 +69,12 @@ class SB3Settings:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise InputError(f"algorithm {self.algorithm!r}: expected one of {', '.join(ALGORITHMS)}")
-        for name in ("num_frames", "steps", "num_envs", "steps_per_env", "batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: found {getattr(self, name)}, expected at least 1")
+        require_positive(
+            self, "num_frames", "steps", "num_envs", "steps_per_env", "batch_size", "epochs", "learning_rate"
+        )
+        require_seed(self.seed)
+        if self.batch_size < 2 or self.num_envs * self.steps_per_env < 2:
+            raise InputError("batch_size and num_envs · steps_per_env: expected at least 2 each")
 
     def environment_options(self) -> dict[str, Any]:
         """What the environment is made with, without cache and split."""
@@ -98,13 +101,8 @@ def train_sb3(
         learning_rate=settings.learning_rate,
         ent_coef=settings.entropy,
         gamma=1.0,
-        policy_kwargs={
-            "features_extractor_class": CandidateFeatures,
-            "features_extractor_kwargs": {"cache": str(cache.path)},
-            "net_arch": [64],
-            "activation_fn": nn.ReLU,
-        },
-        device=device,
+        policy_kwargs=_policy_options(cache),
+        device=resolve_device(device),
         seed=settings.seed,
     )
     if log_folder is not None:
@@ -147,29 +145,47 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     """Read a saved model; its features come from this cache.
 
     Raises:
-        InputError: the file is missing.
+        InputError: the file is missing, no such model, or trained on a cache of another shape.
     """
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
-    kwargs = {
+    try:
+        model = ALGORITHMS[algorithm][0].load(
+            path, device=resolve_device(device), custom_objects={"policy_kwargs": _policy_options(cache)}
+        )
+    except InputError:
+        raise
+    except Exception as error:  # many kinds, for a file that is no model or one of other sizes
+        raise InputError(
+            f"model {path}: cannot be read as {algorithm} for cache {cache.path} ({error})"
+        ) from error
+    candidates = model.observation_space["selected"].shape  # type: ignore[index]
+    if candidates != (cache.num_candidates,):
+        raise InputError(
+            f"model {path}: trained on {candidates[0]} candidate frames, cache {cache.path} has "
+            f"{cache.num_candidates}"
+        )
+    return model
+
+
+def _policy_options(cache: Cache) -> dict[str, Any]:
+    return {
         "features_extractor_class": CandidateFeatures,
         "features_extractor_kwargs": {"cache": str(cache.path)},
         "net_arch": [64],
         "activation_fn": nn.ReLU,
     }
-    return ALGORITHMS[algorithm][0].load(path, device=device, custom_objects={"policy_kwargs": kwargs})
 
 
 def _policy_gflops(model: BaseAlgorithm) -> float:
-    """Counted cost of one decision: feature extractor, actor's layers and action head."""
-    policy: Any = model.policy
-    extractor = policy.features_extractor
-    width = extractor.norm.normalized_shape[0]
-    num_candidates = int(np.prod(model.observation_space["selected"].shape))  # type: ignore[index]
-    gflops = count_gflops(extractor.layers, torch.empty(1, width + 1, num_candidates))
-    hidden = torch.empty(1, extractor.features_dim)
-    gflops += count_gflops(policy.mlp_extractor.policy_net, hidden)
-    return gflops + count_gflops(policy.action_net, torch.empty(1, policy.mlp_extractor.latent_dim_pi))
+    """Counted cost of one decision: whatever the model's ``predict`` runs."""
+    observation = {
+        key: np.zeros(space.shape, space.dtype)
+        for key, space in model.observation_space.spaces.items()  # type: ignore[attr-defined]
+    }
+    with counted_gflops() as gflops:
+        model.predict(observation, deterministic=True)
+    return gflops()
 
 
 class _Progress(BaseCallback):

@@ -37,8 +37,13 @@ class StableBaselinesVecEnv(VecEnv):
         self._actions: np.ndarray | None = None
 
     def reset(self) -> Any:
-        observation, self.reset_infos = self.env.reset(seed=self._seeds[0])  # type: ignore[assignment]
-        self._seeds = [None] * self.num_envs
+        videos = [options["video"] for options in self._options if "video" in options]
+        if videos and len(videos) != self.num_envs:
+            raise InputError(f"set_options: 'video' for {len(videos)} of {self.num_envs} environments")
+        observation, _ = self.env.reset(seed=self._seeds[0], options={"video": videos} if videos else None)
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
         return observation
 

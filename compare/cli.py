@@ -45,10 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"video-env: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # its message names the file
+        print(f"video-env: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(
-            "\nvideo-env: interrupted; what is done is kept, run the command again to go on", file=sys.stderr
-        )
+        print("\nvideo-env: interrupted; run the command again", file=sys.stderr)
         return 130
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import READERS
-from video_env.errors import InputError
+from video_env.errors import InputError, require_seed
 from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
@@ -30,12 +31,11 @@ from video_env.models.train_recognizer import (
     RecognizerTraining,
     has_recognizer,
     recognizer_accuracy,
-    remove_recognizer,
 )
 from video_env.models.train_recognizer import (
     train_recognizer as train_on_cache,
 )
-from video_env.models.train_small import SmallTraining, remove_small_networks, train_small_networks
+from video_env.models.train_small import SmallTraining, train_small_networks
 
 CacheFolder = Annotated[Path, tyro.conf.Positional]
 
@@ -168,15 +168,11 @@ def train_recognizer(
     """
     opened = Cache(path)
     resolve_device(device)
-    if overwrite:
-        opened = remove_recognizer(opened)
-        if network == "small":
-            opened = remove_small_networks(opened)
-    if has_recognizer(opened):
+    if has_recognizer(opened) and not overwrite:
         print(f"{opened.path} has a recognizer, which is kept; --overwrite trains a new one")
     if network == "small":
-        opened = train_small_networks(opened, small, device)
-    opened = train_on_cache(opened, recognizer, device)
+        opened = train_small_networks(opened, small, device, overwrite=overwrite)
+    opened = train_on_cache(opened, recognizer, device, overwrite=overwrite)
     for split in ("train", "validation"):
         if (opened.index["split"] == split).any():
             print(f"top-1 on all candidates, {split}: {recognizer_accuracy(opened, split, device):.3f}")
@@ -196,10 +192,8 @@ def train_ocsampler(
         device: auto, cpu, cuda:0, ...
         settings: of the agent and its training.
     """
-    if out.suffix == ".zip":
-        raise InputError(
-            f"out {out}: expected another ending than .zip, which marks Stable-Baselines3's models"
-        )
+    if out.suffix != ".pt":
+        raise InputError(f"out {out}: expected a name that ends in .pt")
     agent = methods.train_ocsampler(Cache(path), settings, out, device=device)
     print(f"{out}: OCSampler, N = {agent.settings.num_frames}, trained in {agent.training_seconds:.0f} s")
 
@@ -230,6 +224,7 @@ def evaluate(
     out: Path,
     num_frames: int = 2,
     split: str = "test",
+    method: str | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
@@ -242,6 +237,7 @@ def evaluate(
         out: the result table (.parquet).
         num_frames: N, for methods that are not trained.
         split: train, validation or test.
+        method: name in tables and curves; by default the policy's own.
         seed: of random, and the seed that the table states for methods that are not trained.
         device: auto, cpu, cuda:0, ...
     """
@@ -249,6 +245,7 @@ def evaluate(
         raise InputError(f"out {out}: expected a name that ends in .parquet")
     opened = Cache(path)
     resolve_device(device)
+    require_seed(seed)
     if policy in methods.UNTRAINED:
         entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
@@ -257,6 +254,8 @@ def evaluate(
         raise InputError(
             f"policy {policy!r}: expected a saved agent's file or one of {', '.join(methods.UNTRAINED)}"
         )
+    if method is not None:
+        entry = replace(entry, method=method)
     table = evaluate_entry(entry, opened, split)
     write_results(table, out)
     top1, gflops, frames = (table[column].mean() for column in ("correct", "gflops", "frames"))

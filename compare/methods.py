@@ -45,7 +45,9 @@ def train_ocsampler(
 ) -> OCSampler:
     """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
     if file.is_file():
-        return OCSampler.load(file, device=device)
+        agent = OCSampler.load(file, device=device)
+        _require_same_training(file, agent.settings, agent.trained_on, settings, cache)
+        return agent
     agent = OCSampler(cache, settings, device=device)
     checkpoint = file.with_suffix(".checkpoint")
     agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
@@ -65,12 +67,15 @@ def ocsampler_entry(agent: OCSampler) -> Entry:
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
     if file.is_file() and file.with_suffix(".json").is_file():
+        record = _read_record(file.with_suffix(".json"))
+        found = SB3Settings(**record["settings"])
+        _require_same_training(file, found, record["trained_on"], settings, cache)
         return
     begun = time.perf_counter()
     model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
     seconds = time.perf_counter() - begun
     model.save(file)
-    record = {"settings": asdict(settings), "training_seconds": seconds}
+    record = {"settings": asdict(settings), "trained_on": cache.identity, "training_seconds": seconds}
     write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
 
@@ -96,9 +101,17 @@ def saved_entry(file: Path, cache: Cache, *, device: str = "auto") -> Entry:
     )  # fmt: skip
 
 
+def _require_same_training(file: Path, found: object, found_on: str, settings: object, cache: Cache) -> None:
+    if found != settings or found_on != cache.identity:
+        raise InputError(
+            f"{file}: holds an agent with {found}, trained on {found_on}; now {settings} on "
+            f"{cache.identity} were asked for. Choose another file or delete this one"
+        )
+
+
 def _read_record(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text())
-        return {"settings": record["settings"], "training_seconds": float(record["training_seconds"])}
+        return {name: record[name] for name in ("settings", "trained_on", "training_seconds")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error

@@ -3,11 +3,13 @@
 import filecmp
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tests.test_data import broken_files
 from video_env.cache import build
 from video_env.cache.build import BuildSettings, add_arrays, build_cache
 from video_env.cache.derive import cache_from_arrays, derive, extract
-from video_env.cache.store import Cache, CacheError
+from video_env.cache.store import Cache, CacheError, remove
 from video_env.data.annotations import Annotations, read_csv
 from video_env.data.decode import read_candidates
 from video_env.data.demo import DemoData, write_demo_data
@@ -76,6 +78,29 @@ def test_random_candidates_follow_from_video_and_epoch(tmp_path: Path, demo_vide
         drawn.append(build_cache(demo_annotations(demo_videos), tmp_path / name, settings)["frame_index"][:])
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_a_build_goes_on_only_with_the_same_rows_in_the_same_order(tmp_path: Path, demo_videos: Path) -> None:
+    annotations = demo_annotations(demo_videos)
+    table = annotations.table.copy()
+    table.loc[20, "path"] = "nowhere.mp4"
+    strict = replace(SETTINGS, max_failures=0)
+    with pytest.raises(CacheError, match="1 videos failed"):
+        build_cache(replace(annotations, table=table), tmp_path / "cache", strict)
+    with pytest.raises(CacheError, match="1 videos failed"):  # the same again, not a defect
+        build_cache(replace(annotations, table=table), tmp_path / "cache", strict)
+    with pytest.raises(CacheError, match="is unfinished, but with other settings: annotations"):
+        build_cache(replace(annotations, table=table[::-1]), tmp_path / "cache", SETTINGS)
+    assert len(build_cache(replace(annotations, table=table), tmp_path / "cache", SETTINGS)) == 59
+
+
+def test_a_failure_of_another_kind_is_that_videos_alone(tmp_path: Path, demo_videos: Path) -> None:
+    annotations = demo_annotations(demo_videos)
+    table = annotations.table.copy()
+    table.loc[3, "path"] = "x" * 300 + ".mp4"  # longer than a file system takes
+    cache = build_cache(replace(annotations, table=table), tmp_path / "cache", SETTINGS)
+    assert len(cache) == 59
+    assert "OSError" in (tmp_path / "cache" / "failures.csv").read_text()
 
 
 def hang_or_die(path: Path, *arguments: object, **options: object) -> object:
@@ -223,8 +248,40 @@ def test_indexing_is_numpys(cache: Cache) -> None:
     assert np.array_equal(cache["skim"][-1], whole[-1])
     assert np.array_equal(cache["skim"][[22, 0, 9, 10]], whole[[22, 0, 9, 10]])
     assert np.array_equal(cache["skim"][5:15:3], whole[5:15:3])
-    with pytest.raises(IndexError):
-        cache["skim"][24]
+    test = (cache.index["split"] == "test").to_numpy()
+    assert np.array_equal(cache["skim"][test], whole[test])
+    for bad in (24, (3, 1), [0.5], [[1]], np.array([True, False])):
+        with pytest.raises(IndexError):
+            cache["skim"][bad]  # type: ignore[index]
+
+
+def test_removing_arrays_forgets_their_unfinished_work(tmp_path: Path) -> None:
+    """An interrupted job's shards must not count once its arrays were removed."""
+    cache = write_cache(tmp_path / "cache")
+    values = cache["skim"][:]
+    calls = 0
+
+    def compute(rows: slice) -> dict[str, np.ndarray]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return {"copy": values[rows]}
+
+    with pytest.raises(KeyboardInterrupt):
+        add_arrays(cache, ("copy",), compute, source={})
+    cache = remove(cache, ("copy",))
+    cache = add_arrays(cache, ("copy",), compute, source={})
+    assert np.array_equal(cache["copy"][:], values)
+
+
+def test_a_cache_travels_as_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cache(tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    cache = Cache("cache")
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickle.dumps(cache))
+    assert np.array_equal(again["skim"][:], cache["skim"][:])
 
 
 def spoil(path: Path, what: str) -> None:
@@ -236,6 +293,13 @@ def spoil(path: Path, what: str) -> None:
         meta.unlink()
     elif what == "half a meta":
         meta.write_text(meta.read_text()[:50])
+    elif what == "missing entry":
+        meta.write_text(json.dumps({"format_version": 1}))
+    elif what == "truncated index":
+        with (path / "index.parquet").open("r+b") as file:
+            file.truncate(100)
+    elif what == "short index":
+        pd.read_parquet(path / "index.parquet").head(3).to_parquet(path / "index.parquet")
     elif what == "no index":
         (path / "index.parquet").unlink()
     elif what == "missing shard":
@@ -255,6 +319,9 @@ def spoil(path: Path, what: str) -> None:
         ("version", r"meta\.json: found format version 99, expected 1"),
         ("no meta", r"no meta\.json"),
         ("half a meta", r"meta\.json: damaged"),
+        ("missing entry", r"meta\.json: damaged, no entry arrays"),
+        ("truncated index", r"index\.parquet: damaged"),
+        ("short index", r"index\.parquet: found 3 rows, expected 24"),
         ("no index", r"index\.parquet: the index is missing"),
         ("missing shard", r"skim/00001\.npy: the shard is missing"),
         ("truncated shard", r"skim/00001\.npy: the shard is damaged: found 200 bytes"),

@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare.cli import COMMANDS, main
 from compare.demo import DemoSettings, run_demo
+from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.demo import DemoData
+from video_env.envs.frame_select import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining
@@ -63,6 +67,44 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
     assert lines[0]["timestamps_seconds"] == pytest.approx([8 / 12, 26 / 12], abs=1e-3)
 
 
+def test_overwriting_loses_nothing_before_the_new_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = extract(Cache(PACKAGED_CACHE), tmp_path / "cache", {"train": 20, "test": 5})
+    before = {path: path.read_bytes() for path in cache.path.rglob("*") if path.is_file()}
+    command = ["train", "recognizer", str(cache.path), "--overwrite"]
+    for wrong in (["--epochs", "0"], ["--hidden", "-1"], ["--seed", "-1"], ["--device", "cuda:7"],
+                  ["--network", "small", "--small.backbone.batch-size", "999"]):  # fmt: skip
+        assert main([*command, *wrong]) == 2, wrong
+        assert all(path.read_bytes() == content for path, content in before.items())
+    run(*command, "--epochs", 1, "--hidden", 8)
+    assert Cache(cache.path).meta["training"]["recognizer"]["hidden"] == 8
+    run("cache", "verify", cache.path)
+    capsys.readouterr()
+    run(*command[:-1], "--epochs", 1)
+    assert "is kept" in capsys.readouterr().out
+
+
+def test_several_labels_per_video(tmp_path: Path, demo_videos: Path) -> None:
+    table = pd.read_csv(demo_videos / "annotations.csv", dtype=str)
+    table["label"] = table["label"].str.replace("+", ";")
+    table.to_csv(tmp_path / "several.csv", index=False)
+    cache, data = (
+        tmp_path / "cache",
+        ["--videos", demo_videos / "videos", "--annotations", tmp_path / "several.csv"],
+    )
+    small = ["--num-candidates", 4, "--frame-size", 48, "--skim", "none", "--embedding", "none"]
+    run("cache", *data, "--out", cache, *small)
+    assert Cache(cache).classes == tuple("01234")
+    quick = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *quick)
+    run("evaluate", cache, "--policy", "all frames", "--out", tmp_path / "r.parquet")
+    results = pd.read_parquet(tmp_path / "r.parquet")
+    assert results["labels"].map(len).eq(2).all()
+    run("curve", tmp_path / "r.parquet", "--out", tmp_path / "curve", "--metric", "mean_average_precision")
+    assert pd.read_csv(tmp_path / "curve" / "summary.csv")["mean_average_precision"].between(0.2, 1).all()
+
+
 @pytest.mark.parametrize("num_candidates", [5, 14])
 def test_torchvision_networks_from_weights_files(
     tmp_path: Path, demo_videos: Path, num_candidates: int
@@ -71,7 +113,9 @@ def test_torchvision_networks_from_weights_files(
     cache = tmp_path / "cache"
     data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
     small = ["--num-candidates", num_candidates, "--frame-size", 32, "--no-keep-frames"]
-    networks = ["--skim-weights", "random", "--embedding", "mobilenet_v2", "--embedding-weights", "random"]
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "weights.pth")
+    weights = ["--skim-weights", tmp_path / "weights.pth", "--embedding-weights", tmp_path / "weights.pth"]
+    networks = ["--embedding", "mobilenet_v2", *weights]
     run("cache", *data, "--out", cache, *small, *networks)
     run("train", "recognizer", cache, "--hidden", 32, "--epochs", 2, "--consensus", "mean")
     assert ("subset_confidence" in Cache(cache)) == (num_candidates == 5)
@@ -79,6 +123,10 @@ def test_torchvision_networks_from_weights_files(
     run("evaluate", cache, "--policy", tmp_path / "agent.pt", "--out", tmp_path / "agent.parquet")
     run("evaluate", cache, "--policy", "oracle", "--out", tmp_path / "oracle.parquet", "--num-frames", 3)
     table = pd.read_parquet(tmp_path / "agent.parquet")
+    cached = Cache(cache)
+    # One file for both: the same network, weights and frames give the same features.
+    assert np.array_equal(cached["skim"][:3], cached["embedding"][:3])
+    assert cached["skim"][:].std() > 0
     # 128x128 costs (128/224)² of mobilenet_v2's 0.30 GFLOPs, less its classifier.
     skim = num_candidates * 0.0975
     assert table["gflops"].iloc[0] == pytest.approx(skim + 3 * 0.0975, rel=0.05)
@@ -137,6 +185,10 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--reward", "luck"], "reward 'luck': expected one of"),
         (["curve", "/nowhere", "--out", "x"], "result table /nowhere"),
         (["demo", "--seeds", "0"], "seeds: found 0"),
+        (["train", "ocsampler", "PACKAGED", "--out", "agent"], "expected a name that ends in .pt"),
+        (["train", "sb3", "PACKAGED", "--out", "x.zip", "--device", "cuda:3"], "expected auto, cpu"),
+        (["train", "sb3", "PACKAGED", "--out", "x.zip", "--learning-rate", "-1"], "learning_rate: found -1"),
+        (["evaluate", "PACKAGED", "--policy", "random", "--seed", "-1", "--out", "x.parquet"], "seed: found -1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(
@@ -146,8 +198,6 @@ def test_bad_input_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from video_env.envs.frame_select import PACKAGED_CACHE
-
     monkeypatch.chdir(tmp_path)
     arguments = [str(PACKAGED_CACHE) if argument == "PACKAGED" else argument for argument in arguments]
     assert main(arguments) == 2
@@ -169,7 +219,5 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_packaged_cache_is_whole() -> None:
-    from video_env.envs.frame_select import PACKAGED_CACHE
-
     assert sum(1 for _ in Cache(PACKAGED_CACHE).verify()) > 30
     assert sum(file.stat().st_size for file in PACKAGED_CACHE.rglob("*") if file.is_file()) < 10e6

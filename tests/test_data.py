@@ -55,6 +55,47 @@ def test_csv_faults_name_file_row_and_expectation(tmp_path: Path, text: str, mes
     assert str(file) in str(error.value)
 
 
+def test_csv_rows_are_counted_as_in_the_file(tmp_path: Path) -> None:
+    text = "video,path,label,split\r\n\r\na,a.mp4,cat,train\r\n\r\nb,b.mp4,dog,dev\r\n"
+    with pytest.raises(InputError, match="row 5, column split: found 'dev'"):
+        read_csv(annotations(tmp_path, text), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("a,a.mp4,cat,train", "a,a.mp4,cat,train,extra"), "not a readable CSV"),
+        (
+            GOOD.replace("split\n", "split,labels\n").replace("train\n", "train,x\n"),
+            "column labels has a meaning",
+        ),
+        (
+            GOOD.replace("split\n", "split,start\n").replace("train\n", "train,inf\n"),
+            "column start: found 'inf'",
+        ),
+        (
+            GOOD.replace("split\n", "split,start,end\n").replace("train\n", "train,5,2\n"),
+            "column start: found '5.0', expected less",
+        ),
+    ],
+)
+def test_csv_faults_of_other_columns(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_csv(annotations(tmp_path, text), tmp_path)
+
+
+def test_csv_label_given_twice_counts_once_and_links_may_leave(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "sub").symlink_to(tmp_path / "elsewhere")
+    read = read_csv(
+        annotations(tmp_path, GOOD.replace("cat", "dog;dog").replace("dog,val", "cat;dog,val")),
+        tmp_path / "videos",
+    )
+    assert read.table["labels"].tolist() == [[1], [0, 1]]
+    assert read.table["path"].tolist() == ["a.mp4", "sub/b.mp4"]
+
+
 def test_csv_and_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_csv(tmp_path / "none.csv", tmp_path)

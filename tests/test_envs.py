@@ -14,14 +14,14 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
-import video_env
+import video_env  # noqa: F401  (registers the environments)
 from tests.conftest import write_cache
 from video_env.cache.store import Cache, CacheError
 from video_env.envs.rewards import QUALITIES
 from video_env.errors import InputError
 from video_env.models.recognizers import load_recognizer
 
-IDS = list(video_env._ENVIRONMENTS)
+IDS = [spec.id for spec in gym.registry.values() if str(spec.entry_point).startswith("video_env.")]
 VARIANTS = [
     ("FrameSelect-v0", {}),
     ("FrameSelect-v0", {"observation": "index", "max_frames": 3}),
@@ -207,15 +207,36 @@ def test_vector_infos_are_gymnasiums(cache: Cache) -> None:
 
 def test_infos_and_observations_are_the_callers_own(cache: Cache) -> None:
     """Writing to what was returned changes nothing in the environment, nor in what was returned before."""
-    envs = [gym.make_vec("FrameSelect-v0", num_envs=2, vectorization_mode="vector_entry_point", cache=cache)
-            for _ in range(2)]  # fmt: skip
-    for step in range(8):
-        results = [env.step(np.array([step % 6, 5])) if step else env.reset(seed=3) for env in envs]
-        for values in (*results[0][0].values(), *(v for k, v in results[0][-1].items() if k[0] != "_")):
-            if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-                values[:] = 77
-        if step:
-            assert np.array_equal(results[0][1], results[1][1])
+
+    def snapshot(values: object) -> object:
+        return {k: snapshot(v) for k, v in values.items()} if isinstance(values, dict) else np.array(values)
+
+    def scribble(values: object) -> None:
+        if isinstance(values, dict):
+            for value in values.values():
+                scribble(value)
+        elif isinstance(values, np.ndarray) and values.dtype != object and values.flags.writeable:
+            values[...] = 0 if values.dtype == bool else 77
+
+    def equal(one: object, other: object) -> bool:
+        if isinstance(one, dict) and isinstance(other, dict):
+            return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+        return str(one) == str(other)
+
+    touched, clean = (
+        gym.make_vec("FrameSelect-v0", num_envs=2, vectorization_mode="vector_entry_point", cache=cache)
+        for _ in range(2)
+    )
+    for step in range(12):
+        actions = np.array([step % 7, (step * 2 + 1) % 7])
+        results = [env.step(actions) if step else env.reset(seed=3) for env in (touched, clean)]
+        kept = [[snapshot(part) for part in result] for result in results]
+        assert all(equal(one, other) for one, other in zip(*kept, strict=True)), step
+        for part in results[0]:
+            scribble(part)
+    _, _, terminated, _, info = clean.step(np.array([6, 6]))
+    terminated[:] = False
+    assert info["_final_info"].all()
 
 
 def test_filmstrip_marks_what_was_chosen(cache: Cache) -> None:
@@ -238,6 +259,7 @@ def test_filmstrip_marks_what_was_chosen(cache: Cache) -> None:
     [
         ("FrameSelect-v0", {"reward": "accuracy"}, "reward 'accuracy': expected one of confidence, correct"),
         ("FrameSelect-v0", {"cost_per_gflop": -1}, "cost_per_gflop: found -1"),
+        ("FrameSelect-v0", {"cost_per_gflop": float("inf")}, "cost_per_gflop: found inf"),
         ("FrameSelect-v0", {"max_frames": 0}, "max_frames: found 0"),
         ("FrameSelect-v0", {"observation": "pixels"}, "observation 'pixels': expected features or index"),
         (
@@ -270,8 +292,11 @@ def test_bad_actions_explain_themselves(cache: Cache) -> None:
     for actions in ([0, 7], [-1, 0], [0.5, 0.5]):
         with pytest.raises(InputError, match="expected an integer from 0 to 6"):
             vector.step(np.array(actions))
-    with pytest.raises(InputError, match="expected 2 rows"):
-        vector.step(np.array([0, 1, 2]))
+    for actions in ([0, 1, 2], [[0], [1]], 0):
+        with pytest.raises(InputError, match=r"actions: found shape .*, expected \(2,\)"):
+            vector.step(np.array(actions))
+    with pytest.raises(InputError, match="expected a video's id"):
+        env.reset(options={"video": 3})
     scores = gym.make("FrameSelectOneStep-v0", cache=cache, num_frames=2).unwrapped
     scores.reset(seed=0)
     with pytest.raises(InputError):

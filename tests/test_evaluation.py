@@ -124,6 +124,10 @@ def test_tables_that_do_not_belong_together(tmp_path: Path) -> None:
     write_results(table("b", "N = 1", 0.5, 1, 1).assign(split="train"), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"different split .* test in .*a\.parquet; train in .*b\.parquet"):
         read_results(tmp_path)
+    write_results(table("a", "N = 1", 0.5, 1, 1), tmp_path / "twice" / "1.parquet")
+    write_results(table("a", "N = 1", 0.6, 1, 1), tmp_path / "twice" / "2.parquet")
+    with pytest.raises(InputError, match=r"a, N = 1, seed 0 stands in .*1\.parquet and .*2\.parquet"):
+        read_results(tmp_path / "twice")
     (tmp_path / "c.parquet").write_bytes(b"half a table")
     with pytest.raises(InputError, match=r"c\.parquet: cannot be read"):
         read_results(tmp_path / "c.parquet")

@@ -1,16 +1,19 @@
 """OCSampler: the set's probability by brute force, and learning where the best subset is known."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import DQN
 
 from agents.ocsampler import OCSampler, OCSamplerSettings, random_in_segments
 from agents.set_probability import draw_sets, log_set_probability
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
-from compare.methods import ocsampler_entry, saved_entry, train_sb3_to_file
+from compare.methods import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate
@@ -108,6 +111,47 @@ def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
         evaluate(saved_entry(tmp_path / "ppo.zip", known_cache), known_cache, "test") for _ in range(2)
     )
     assert first["selected"].tolist() == second["selected"].tolist()
+
+
+def test_a_saved_model_chooses_what_the_trained_one_chose(tmp_path: Path, known_cache: Cache) -> None:
+    settings = SB3Settings(steps=2048, num_envs=16, steps_per_env=8, batch_size=64)
+    trained = SB3Policy(train_sb3(known_cache, settings, device="cpu"))
+    train_sb3_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
+    saved = saved_entry(tmp_path / "ppo.zip", known_cache, device="cpu").policy
+    observation = {"video": np.arange(400)[:, None], "selected": np.zeros((400, 6), np.int8)}
+    assert np.array_equal(trained.predict(observation)[0], saved.predict(observation)[0])
+    # Two convolutions over 6 candidates, 192 -> 64 -> 6: counted by hand.
+    by_hand = 6 * 32 * (3 * 5 + 5 * 32) + 192 * 64 + 64 * 6
+    assert trained.gflops == pytest.approx(by_hand / 1e9)
+
+
+def test_any_sb3_model_can_be_evaluated(cache: Cache) -> None:
+    model = DQN(
+        "MultiInputPolicy", gym.make("FrameSelect-v0", cache=cache), learning_starts=10, buffer_size=50
+    )
+    policy = SB3Policy(model.learn(20))
+    table = evaluate(Entry("DQN", "", 0, "FrameSelect-v0", policy, {"max_frames": 3}), cache, "test")
+    assert len(table) == 8
+    assert policy.gflops > 0
+
+
+def test_files_keep_what_they_hold(tmp_path: Path, known_cache: Cache, cache: Cache) -> None:
+    """A finished file is not passed off as an agent of other settings, nor overwritten."""
+    settings = OCSamplerSettings(epochs=1)
+    train_ocsampler(known_cache, settings, tmp_path / "a.pt")
+    before = (tmp_path / "a.pt").read_bytes()
+    for other_cache, other in ((known_cache, replace(settings, seed=1)), (cache, settings)):
+        with pytest.raises(InputError, match=r"a\.pt: holds an agent with"):
+            train_ocsampler(other_cache, other, tmp_path / "a.pt")
+    assert train_ocsampler(known_cache, settings, tmp_path / "a.pt").settings == settings
+    assert (tmp_path / "a.pt").read_bytes() == before
+    quick = SB3Settings(steps=64, num_envs=8, steps_per_env=8, batch_size=32)
+    train_sb3_to_file(known_cache, quick, tmp_path / "b.zip")
+    with pytest.raises(InputError, match=r"b\.zip: holds an agent with"):
+        train_sb3_to_file(known_cache, replace(quick, algorithm="maskable-ppo"), tmp_path / "b.zip")
+    (tmp_path / "b.zip").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"b\.zip: cannot be read as ppo"):
+        saved_entry(tmp_path / "b.zip", known_cache)
 
 
 def test_interrupted_training_ends_the_same(

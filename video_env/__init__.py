@@ -7,14 +7,13 @@ from gymnasium.envs.registration import register as _register
 
 __version__ = "0.1.0"
 
-_ENVIRONMENTS = {
-    "FrameSelect-v0": "frame_select:FrameSelect",
-    "FrameSelectOneStep-v0": "frame_select:FrameSelectOneStep",
-}
-
-for _id, _class in _ENVIRONMENTS.items():
-    _register(
-        id=_id,
-        entry_point=f"video_env.envs.{_class}Env",
-        vector_entry_point=f"video_env.envs.{_class}VectorEnv",
-    )
+_register(
+    id="FrameSelect-v0",
+    entry_point="video_env.envs.frame_select:FrameSelectEnv",
+    vector_entry_point="video_env.envs.frame_select:FrameSelectVectorEnv",
+)
+_register(
+    id="FrameSelectOneStep-v0",
+    entry_point="video_env.envs.frame_select:FrameSelectOneStepEnv",
+    vector_entry_point="video_env.envs.frame_select:FrameSelectOneStepVectorEnv",
+)

@@ -9,6 +9,7 @@ cache depends on how often it was interrupted or on the number of workers.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -16,7 +17,7 @@ import os
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as DecodingTimeoutError
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -128,8 +129,9 @@ def build_cache(
     encoders = dict(encoders or {})
     settings_record = _settings_record(annotations, settings, encoders)
     if (out / "meta.json").exists():
-        found = read_meta(out)["build"]
-        _require_same(out, found, settings_record, "is finished")
+        _require_same(out, read_meta(out)["build"], settings_record, "is finished")
+        # Left by a call that was ended between its last two steps.
+        shutil.rmtree(out / ".unfinished" / "build", ignore_errors=True)
         return Cache(out)
     if (
         out.is_dir()
@@ -143,20 +145,24 @@ def build_cache(
         table.iloc[start : start + settings.shard_size] for start in range(0, len(table), settings.shard_size)
     ]
     pending = [number for number in range(len(shards)) if number not in job.records]
-    failed = sum(len(record["failures"]) for record in job.records.values())
+    _check_failures(out, job, settings)
     done = sum(len(shards[number]) for number in job.records)
     with tqdm(total=len(table), initial=done, desc="decoding and encoding", unit="video") as progress:
         for number, results in _decoded_shards(annotations, shards, pending, settings):
             arrays, rows, failures = _encode_shard(results, settings, encoders, progress)
             job.commit(number, arrays, rows=rows, failures=failures)
-            failed += len(failures)
-            if failed > settings.max_failures:
-                raise CacheError(
-                    f"{failed} videos failed, more than --max-failures {settings.max_failures}; the "
-                    f"last: {failures[-1]['reason']}. What is done is kept: mend the videos' "
-                    "annotations or allow more failures, and run the command again"
-                )
+            _check_failures(out, job, settings)
     return _finish_build(out, job, annotations, settings, encoders, settings_record)
+
+
+def _check_failures(out: Path, job: _Job, settings: BuildSettings) -> None:
+    failures = [failure for record in job.records.values() for failure in record["failures"]]
+    if len(failures) > settings.max_failures:
+        raise CacheError(
+            f"{len(failures)} videos failed, more than --max-failures {settings.max_failures}; the last: "
+            f"{failures[-1]['reason']}. What is done is kept: run the command again with a larger "
+            f"--max-failures to go on, or mend the videos and delete {out} to begin anew"
+        )
 
 
 def add_arrays(
@@ -324,10 +330,14 @@ def _result(future: ProcessFuture, settings: BuildSettings) -> DecodedVideo | st
         return future.result()
     except VideoError as error:
         return str(error)
+    except InputError:
+        raise  # a setting, not this video
     except DecodingTimeoutError:
         return f"decoding took longer than {settings.timeout_seconds:g} seconds; the decoder hangs on it"
     except ProcessExpired as error:
         return f"the decoder ended its process (exit code {error.exitcode})"
+    except Exception as error:
+        return f"reading it failed ({type(error).__name__}: {error})"
 
 
 def _reading(row: dict[str, Any], settings: BuildSettings) -> dict[str, Any]:
@@ -394,15 +404,15 @@ def _settings_record(
     for name in ("processes", "timeout_seconds", "max_failures"):
         del record[name]
     record["decoder"] = resolve_decoder(settings.decoder)
-    record["annotations"] = fingerprint(annotations.table)
+    record["annotations"] = fingerprint(annotations.table, annotations.classes)
     record["encoders"] = {name: encoder.source for name, encoder in encoders.items()}
     return json.loads(json.dumps(record))
 
 
-def fingerprint(table: pd.DataFrame) -> str:
-    """Tells two annotation tables apart."""
-    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy()
-    return f"{int(rows.sum(dtype='uint64')):016x} ({len(table)} videos)"
+def fingerprint(table: pd.DataFrame, classes: Sequence[str]) -> str:
+    """Tells two annotation tables apart, by their columns, rows, the rows' order and the classes."""
+    text = table.to_csv(index=False) + "\n".join(classes)
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} ({len(table)} videos)"
 
 
 def versions() -> dict[str, str]:
@@ -438,8 +448,13 @@ class _Job:
         if not settings_file.is_file():
             write_bytes(settings_file, json.dumps(settings, indent=1, sort_keys=True).encode())
         self.records: dict[int, dict[str, Any]] = {
-            int(file.stem): json.loads(file.read_text()) for file in self.folder.glob("[0-9]*.json")
+            int(file.stem): record
+            for file in sorted(self.folder.glob("[0-9]*.json"))
+            if self._is_there(int(file.stem), record := json.loads(file.read_text()))
         }
+
+    def _is_there(self, number: int, record: dict[str, Any]) -> bool:
+        return all(shard_path(self.cache / name, number).is_file() for name in record["arrays"])
 
     def commit(self, number: int, arrays: Mapping[str, np.ndarray], **more: Any) -> None:
         """Write one shard of each array, then the record that makes it count."""

@@ -63,7 +63,8 @@ def extract(
         cache: the source; it is not changed.
         out: folder of the new cache.
         videos_per_split: how many to take of each split.
-        frame_size: pixels that frames are scaled down to; as they are by default.
+        frame_size: pixels that frames are scaled down to; as they are by default. Features and costs
+            stay those of the frames they were computed from.
         shard_size: videos per shard.
 
     Raises:
@@ -71,6 +72,8 @@ def extract(
     """
     if out.exists():
         raise CacheError(f"{out}: exists already; delete it or choose another folder")
+    if not any(videos_per_split.values()) or min(videos_per_split.values()) < 0:
+        raise CacheError(f"videos per split: found {videos_per_split}, expected 0 or more, and some")
     for split, count in videos_per_split.items():
         if count > len(cache.rows(split)):
             raise CacheError(
@@ -89,7 +92,10 @@ def extract(
     index = cache.index.iloc[rows].reset_index(drop=True)
     shards = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
     sources = {name: entry["source"] for name, entry in cache.meta["arrays"].items()}
-    return _write_cache(out, index, map(values, shards), sources, dict(cache.meta))
+    meta = {**cache.meta, "build": {"annotations": fingerprint(index, cache.classes)}}
+    if frame_size is not None:
+        meta["frame_size"] = frame_size
+    return _write_cache(out, index, map(values, shards), sources, meta)
 
 
 def cache_from_arrays(
@@ -138,7 +144,7 @@ def cache_from_arrays(
         "classes": list(classes),
         "gflops": dict(gflops),
         "networks": {},
-        "build": {"annotations": fingerprint(index)},
+        "build": {"annotations": fingerprint(index, classes)},
         "versions": versions(),
     }
     sources = {name: {"network": "elsewhere"} for name in arrays}

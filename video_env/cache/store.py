@@ -27,6 +27,7 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from video_env.errors import InputError
 
@@ -71,11 +72,21 @@ class CachedArray:
         return (len(self), *self.row_shape)
 
     def __getitem__(self, rows: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(rows, tuple):
+            raise IndexError(f"{self.folder.name}: one index expected, found {len(rows)}")
         if isinstance(rows, (int, np.integer)):
             return self[np.array([rows])][0]
         if isinstance(rows, slice):
             rows = np.arange(len(self))[rows]
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = np.asarray(rows)
+        if rows.dtype == bool and rows.shape == (len(self),):
+            rows = np.flatnonzero(rows)
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise IndexError(
+                f"{self.folder.name}: indexed by {rows.dtype} {rows.shape}, expected a row, a slice, "
+                f"integers [n] or booleans [{len(self)}]"
+            )
+        rows = rows.astype(np.int64)
         if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
             raise IndexError(
                 f"row {rows.min()} or {rows.max()} of {self.folder.name}, which has {len(self)} rows"
@@ -141,8 +152,8 @@ class Cache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.meta = read_meta(self.path)
+        self.meta = read_meta(Path(path))
+        self.path = Path(path).absolute()
         self._arrays = {
             name: CachedArray(
                 self.path / name,
@@ -152,8 +163,7 @@ class Cache:
             )
             for name, entry in self.meta["arrays"].items()
         }
-        if not (self.path / "index.parquet").is_file():
-            raise CacheError(f"{self.path / 'index.parquet'}: the index is missing; rebuild the cache")
+        self._check_index()
         for array in self._arrays.values():
             array.check_sizes()
 
@@ -172,6 +182,10 @@ class Cache:
                 f"cache {self.path} has no array {name!r}; it has {', '.join(self.arrays)}{hint}"
             )
         return self._arrays[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path: memory maps are opened anew in another process."""
+        return Cache, (str(self.path),)
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{name} {array.row_shape}" for name, array in self._arrays.items())
@@ -207,6 +221,23 @@ class Cache:
     def labels(self) -> np.ndarray:
         """int64 [V], the (first) label of every video."""
         return np.array(self.index["label"], np.int64)
+
+    @property
+    def identity(self) -> str:
+        """Tells caches apart by what an agent is trained on: the videos and the recognizer."""
+        recognizer = self.meta["networks"].get("recognizer.safetensors", "none")
+        return f"videos {self.meta['build']['annotations']}, recognizer {recognizer[:16]}"
+
+    def _check_index(self) -> None:
+        file = self.path / "index.parquet"
+        if not file.is_file():
+            raise CacheError(f"{file}: the index is missing; rebuild the cache")
+        try:
+            rows = pyarrow.parquet.read_metadata(file).num_rows
+        except (OSError, pyarrow.ArrowException) as error:
+            raise CacheError(f"{file}: damaged, no readable table ({error})") from error
+        if rows != len(self):
+            raise CacheError(f"{file}: found {rows} rows, expected {len(self)} as in meta.json")
 
     @cached_property
     def _row_of_video(self) -> pd.Index:
@@ -256,13 +287,21 @@ class Cache:
         yield _verified(self.path / "index.parquet", self.meta["index_sha256"])
 
 
-def add_network(cache: Cache, name: str, safetensors: bytes, gflops: dict[str, float] | None = None) -> Cache:
-    """Store a network's weights as ``networks/NAME.safetensors`` and its counted costs, if given; opens
-    the cache again."""
+def add_network(
+    cache: Cache,
+    name: str,
+    safetensors: bytes,
+    *,
+    gflops: dict[str, float] | None = None,
+    training: dict[str, Any] | None = None,
+) -> Cache:
+    """Store a network's weights as ``networks/NAME.safetensors``, and in ``meta.json`` its counted costs
+    and the settings of its training, seed included; opens the cache again."""
     sha256 = write_bytes(cache.path / "networks" / f"{name}.safetensors", safetensors)
     meta = read_meta(cache.path)
     meta["networks"][f"{name}.safetensors"] = sha256
     meta["gflops"].update(gflops or {})
+    meta.setdefault("training", {})[name] = training
     write_meta(cache.path, meta)
     return Cache(cache.path)
 
@@ -274,6 +313,9 @@ def remove(cache: Cache, arrays: tuple[str, ...] = (), networks: tuple[str, ...]
     files = {f"{name}.safetensors" for name in networks}
     meta["networks"] = {name: sum_ for name, sum_ in meta["networks"].items() if name not in files}
     write_meta(cache.path, meta)
+    for job in (cache.path / ".unfinished").glob("*"):
+        if set(job.name.split("+")) & set(arrays):
+            shutil.rmtree(job)
     for name in arrays:
         shutil.rmtree(cache.path / name, ignore_errors=True)
     for name in files:
@@ -312,6 +354,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text())
         version = meta["format_version"]
+        missing = {"arrays", "shard_rows", "classes", "gflops", "networks"} - set(meta)
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{file}: damaged, no readable format version ({error})") from error
     if version != FORMAT_VERSION:
@@ -319,6 +362,8 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{file}: found format version {version}, expected {FORMAT_VERSION}; build the cache again "
             "with this version of video-env"
         )
+    if missing:
+        raise CacheError(f"{file}: damaged, no entry {', '.join(sorted(missing))}")
     return meta
 
 

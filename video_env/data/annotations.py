@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pandas as pd
 
 from video_env.errors import InputError
 
+RESERVED = ("labels", "num_frames", "frames_per_second")
 SPLITS = ("train", "validation", "test")
 SPLIT_SYNONYMS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
@@ -48,8 +51,18 @@ def read_csv(file: Path, videos: Path) -> Annotations:
     if not videos.is_dir():
         raise InputError(f"videos folder {videos}: no such folder")
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            # pandas would drop the fields beyond the header's and go on.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
+            )
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        UnicodeDecodeError,
+    ) as error:
         raise InputError(f"annotation file {file}: not a readable CSV file ({error})") from error
     missing = [column for column in ("video", "path", "label", "split") if column not in table]
     if missing:
@@ -57,6 +70,13 @@ def read_csv(file: Path, videos: Path) -> Annotations:
             f"annotation file {file}: no column {', '.join(missing)}; found {', '.join(table.columns)}, "
             "expected video, path, label, split"
         )
+    reserved = [column for column in RESERVED if column in table]
+    if reserved:
+        raise InputError(
+            f"annotation file {file}: column {', '.join(reserved)} has a meaning of its own in the cache's "
+            "index; rename it"
+        )
+    table = table[(table != "").any(axis=1)]
     if table.empty:
         raise InputError(f"annotation file {file}: no rows below the header, expected at least one")
     _require(file, table["video"] != "", table["video"], "column video", "a name")
@@ -64,19 +84,22 @@ def read_csv(file: Path, videos: Path) -> Annotations:
     _require(file, ~duplicated, table["video"], "column video", "a name that no other row has")
     table["split"] = table["split"].str.strip().str.lower().replace(SPLIT_SYNONYMS)
     _require(file, table["split"].isin(SPLITS), table["split"], "column split", ", ".join(SPLITS))
-    inside = pd.Series([_inside(path, videos) for path in table["path"]])
+    inside = pd.Series([_inside(path) for path in table["path"]], table.index)
     _require(file, inside != "", table["path"], "column path", f"a path inside {videos}")
     table["path"] = inside
     for column in {"start", "end"} & set(table.columns):
         seconds = pd.to_numeric(table[column].replace("", None), errors="coerce")
-        good = (table[column] == "") | (seconds >= 0)
+        good = (table[column] == "") | ((seconds >= 0) & (seconds < float("inf")))
         _require(file, good, table[column], f"column {column}", "seconds, or nothing")
         table[column] = seconds
+    if {"start", "end"} <= set(table.columns):
+        good = ~(table["start"] >= table["end"])
+        _require(file, good, table["start"], "column start", "less than column end")
     labels, classes = _labels(file, table["label"])
     table["label"] = [first for first, *_ in labels]
     if any(len(of_video) > 1 for of_video in labels):
         table["labels"] = labels
-    return Annotations(table, classes, videos)
+    return Annotations(table.reset_index(drop=True), classes, videos)
 
 
 READERS = {"csv": read_csv}
@@ -84,8 +107,8 @@ READERS = {"csv": read_csv}
 
 def _labels(file: Path, column: pd.Series) -> tuple[list[list[int]], tuple[str, ...]]:
     """The label numbers of every row, and the classes' names."""
-    names = [[name.strip() for name in cell.split(";") if name.strip()] for cell in column]
-    named = pd.Series([bool(of_video) for of_video in names])
+    names = [list(dict.fromkeys(filter(None, map(str.strip, cell.split(";"))))) for cell in column]
+    named = pd.Series([bool(of_video) for of_video in names], column.index)
     _require(file, named, column, "column label", "a class's name or number")
     known = sorted({name for of_video in names for name in of_video})
     if all(name.isdecimal() for name in known):
@@ -95,13 +118,13 @@ def _labels(file: Path, column: pd.Series) -> tuple[list[list[int]], tuple[str, 
     return [[number[name] for name in of_video] for of_video in names], tuple(known)
 
 
-def _inside(path: str, videos: Path) -> str:
-    """The path relative to the videos folder, or nothing where it leaves the folder."""
-    root = videos.resolve()
-    target = (root / path.strip()).resolve()
-    if not path.strip() or target == root or not target.is_relative_to(root):
-        return ""
-    return target.relative_to(root).as_posix()
+def _inside(path: str) -> str:
+    """The path relative to the videos folder, or nothing where it leaves the folder.
+
+    Links inside the folder may lead elsewhere: whoever made them chose to.
+    """
+    normal = os.path.normpath(path.strip()) if path.strip() and "\0" not in path else ".."
+    return "" if Path(normal).parts[0] in ("..", "/") or normal == "." else normal
 
 
 def _require(file: Path, good: pd.Series, values: pd.Series, where: str, expected: str) -> None:
@@ -109,7 +132,7 @@ def _require(file: Path, good: pd.Series, values: pd.Series, where: str, expecte
         return
     position = int((~good.to_numpy()).argmax())
     raise InputError(
-        f"annotation file {file}, row {position + 2}, {where}: "
-        f"found {values.iloc[position]!r}, expected {expected}"
+        f"annotation file {file}, row {int(good.index[position]) + 2}, {where}: "
+        f"found {str(values.iloc[position])!r}, expected {expected}"
         + (f" ({(~good).sum()} rows like this)" if (~good).sum() > 1 else "")
     )

@@ -57,7 +57,7 @@ class FrameSelect:
         skim_gflops: float | None = None,
         selector_gflops: float = 0.0,
     ) -> None:
-        if not cost_per_gflop >= 0:
+        if not 0 <= cost_per_gflop < np.inf:
             raise InputError(f"cost_per_gflop: found {cost_per_gflop}, expected a number of at least 0")
         if observation not in ("features", "index"):
             raise InputError(f"observation {observation!r}: expected features or index")
@@ -209,7 +209,7 @@ class OneStepFrameSelect(FrameSelect):
     def __init__(self, *args: Any, num_frames: int | None = None, **options: Any) -> None:
         self.num_frames = num_frames
         super().__init__(*args, **options)
-        if num_frames is not None and not 1 <= num_frames <= self.num_candidates:
+        if num_frames is not None and num_frames not in range(1, self.num_candidates + 1):
             raise InputError(
                 f"num_frames: found {num_frames}, expected 1 to {self.num_candidates}, the cache's "
                 "candidate frames"
@@ -277,7 +277,7 @@ class FrameSelectEnv(TaskEnv[Selection]):
     Each step: the increase of the quality minus λ times the GFLOPs that the action spent. A return is
     therefore quality(end) − quality(nothing chosen) − λ·GFLOPs(frames). Skimming, the selector and
     the recognizer's last layer cost the same whatever is chosen: they are in `info["gflops"]`, not in the reward.
-    The quality is named by `reward`:
+    The quality is named by `reward`; in multi-label sets the true class is the first label:
 
     | name | quality of the chosen frames | nothing chosen |
     | --- | --- | --- |

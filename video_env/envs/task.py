@@ -73,9 +73,9 @@ class _View(Generic[State]):
         chosen = (options or {}).get("video")
         if chosen is None:
             return generator.integers(len(self.task.rows), size=count)
-        names = [chosen] * count if isinstance(chosen, str) else list(chosen)
-        if len(names) != count:
-            raise InputError(f"options['video']: found {len(names)} videos, expected 1 or {count}")
+        names = [chosen] * count if isinstance(chosen, str) else list(np.atleast_1d(chosen))
+        if len(names) != count or not all(isinstance(name, str) for name in names):
+            raise InputError(f"options['video']: found {chosen!r}, expected a video's id or {count} of them")
         rows = np.array([self.task.cache.row(name) for name in names])
         positions = np.searchsorted(self.task.rows, rows)
         inside = (positions < len(self.task.rows)) & np.isin(rows, self.task.rows)
@@ -171,8 +171,9 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         running = self._running()
         actions = np.asarray(actions)
-        if actions.shape[:1] != (self.num_envs,):
-            raise InputError(f"actions: found shape {actions.shape}, expected {self.num_envs} rows")
+        expected = (self.num_envs, *(self.single_action_space.shape or ()))
+        if actions.shape != expected:
+            raise InputError(f"actions: found shape {actions.shape}, expected {expected}")
         state, reward, terminated = self.task.step(running, actions)
         ended = np.flatnonzero(terminated)
         before = state
@@ -181,7 +182,7 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         self.state = state
 
         def info() -> dict[str, Any]:
-            return self._described(state, self._everywhere) | self._final(before, terminated, ended)
+            return self._described(state, self._everywhere) | self._final(before, ended)
 
         return self.task.observe(state), reward, terminated, np.zeros(self.num_envs, bool), LazyInfo(info)
 
@@ -195,10 +196,12 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         described = self.task.describe(state)
         return described | {f"_{key}": mask for key in described}
 
-    def _final(self, state: State, terminated: np.ndarray, ended: np.ndarray) -> dict[str, Any]:
+    def _final(self, state: State, ended: np.ndarray) -> dict[str, Any]:
         """What the infos hold of the episodes that ended."""
         if not ended.size:
             return {}
+        terminated = np.zeros(self.num_envs, bool)
+        terminated[ended] = True
         last = self.task.observe(_rows(state, ended))
         observations = np.full(self.num_envs, None, object)
         for row, values in zip(ended, zip(*last.values(), strict=True), strict=True):
@@ -225,7 +228,7 @@ class LazyInfo(dict[str, Any]):
     def _filled(self) -> None:
         if self._fill is not None:
             fill, self._fill = self._fill, None
-            self.update(fill())
+            dict.update(self, fill())
 
 
 def _fill_before(name: str) -> Any:
@@ -242,7 +245,7 @@ def _fill_before(name: str) -> Any:
 for _name in (
     "__contains__", "__delitem__", "__eq__", "__getitem__", "__ior__", "__iter__", "__len__", "__ne__",
     "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__", "copy", "get", "items", "keys", "pop",
-    "popitem", "setdefault", "values",
+    "popitem", "setdefault", "update", "clear", "values",
 ):  # fmt: skip
     setattr(LazyInfo, _name, _fill_before(_name))
 

@@ -34,7 +34,7 @@ from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.throughput import network_seconds
 
-BATCH = 256
+BATCH = 2048
 
 LooksAt = Literal["nothing", "skim", "all frames"]
 """What a policy needs to have seen before it decides: its cost is charged to the method."""
@@ -205,7 +205,17 @@ def read_results(*paths: Path) -> pd.DataFrame:
         if len(found) > 1:
             listed = "; ".join(f"{value} in {file}" for value, file in found.items())
             raise InputError(f"result tables of different {name} cannot be compared: {listed}")
-    return pd.concat(tables, ignore_index=True)
+    joined = pd.concat(
+        [table.assign(file=str(file)) for table, file in zip(tables, files, strict=True)], ignore_index=True
+    )
+    twice = joined[joined.duplicated(["method", "setting", "seed", "video"], keep=False)]
+    if len(twice):
+        method, setting, seed = twice.iloc[0][["method", "setting", "seed"]]
+        raise InputError(
+            f"result tables: {method}, {setting}, seed {seed} stands in "
+            f"{' and '.join(twice['file'].unique())}; give one of them another name (evaluate --method)"
+        )
+    return joined.drop(columns="file")
 
 
 def _scores(cache: Cache, split: str, chosen: np.ndarray) -> np.ndarray:

@@ -41,6 +41,8 @@ def bootstrap_interval(
         Low and high ends; with one seed only videos are drawn.
     """
     seeds, videos = values.shape[:2]
+    if videos == 1:
+        return statistic(values), statistic(values)  # nothing to draw from
     if seeds == 1:
         result = bootstrap(
             (np.arange(videos),), lambda video: statistic(values[:, video]), vectorized=False,

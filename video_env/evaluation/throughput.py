@@ -25,11 +25,12 @@ def network_seconds(cache: Cache, *, frames: float, skim: bool) -> float:
     runs = {"embedding": frames, "skim": cache.num_candidates if skim else 0}
     seconds = 0.0
     for array, count in runs.items():
-        network = cache.meta["arrays"][array]["source"]["network"] if count else ""
-        if count and network not in BACKBONES:
+        if not count:
+            continue
+        source = cache.meta["arrays"][array]["source"]
+        if source["network"] not in BACKBONES:
             return float("nan")
-        if count:
-            seconds += count * _seconds_per_frame(network, int(cache.meta["frame_size"]))
+        seconds += count * _seconds_per_frame(source["network"], source["frame_size"])
     return seconds
 
 

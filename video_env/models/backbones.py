@@ -143,7 +143,12 @@ class CacheEncoder:
         self.device = resolve_device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         self.gflops = network.gflops(frame_size)
-        self.source = {"network": network.name, "input_size": network.input_size, "weights": weights}
+        self.source = {
+            "network": network.name,
+            "input_size": network.input_size,
+            "frame_size": frame_size,
+            "weights": weights,
+        }
         self._batch = batch
 
     @torch.inference_mode()
@@ -246,7 +251,3 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.train(mode)
-
-
-def network_record(network: FrameNetwork) -> dict[str, Any]:
-    return {"network": network.name, "input_size": network.input_size}

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +23,13 @@ def count_gflops(module: nn.Module, *inputs: torch.Tensor, **options: Any) -> fl
     and type alone. Convolutions, linear layers and matrix products count; elementwise work does not.
     """
     shadow = copy.deepcopy(module).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), counted_gflops() as gflops:
         shadow(*(tensor.to("meta") for tensor in inputs), **options)
-    return counter.get_total_flops() / 2 / 1e9
+    return gflops()
+
+
+@contextmanager
+def counted_gflops() -> Iterator[Callable[[], float]]:
+    """Count all that runs inside; the value is a function that tells the 10^9 multiply-adds so far."""
+    with FlopCounterMode(display=False) as counter:
+        yield lambda: counter.get_total_flops() / 2 / 1e9

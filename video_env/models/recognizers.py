@@ -123,11 +123,15 @@ def subset_tables(
     return confidence.half().cpu().numpy(), prediction.to(torch.int16).cpu().numpy()
 
 
-def store_recognizer(cache: Cache, recognizer: Recognizer, gflops: dict[str, float]) -> Cache:
-    """Put the recognizer and its counted cost into the cache; opens the cache again."""
+def store_recognizer(
+    cache: Cache, recognizer: Recognizer, gflops: dict[str, float], training: dict[str, Any] | None = None
+) -> Cache:
+    """Put the recognizer, its counted cost and its training's settings into the cache; opens the cache
+    again."""
     state = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
     metadata = {"config": json.dumps(recognizer.config)}
-    return add_network(cache, NAME, safetensors.torch.save(state, metadata), gflops)
+    data = safetensors.torch.save(state, metadata)
+    return add_network(cache, NAME, data, gflops=gflops, training=training)
 
 
 def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recognizer:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from video_env.cache.store import Cache
-from video_env.errors import InputError
+from video_env.errors import InputError, require_positive, require_seed
 from video_env.models.backbones import FrameNetwork
 from video_env.models.device import resolve_device
 from video_env.models.optimise import optimise, seeded
@@ -46,6 +46,10 @@ class BackboneTraining:
     colour: tuple[float, float] = (0.2, 0.075)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate", "crop")
+        require_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class ImageTraining:
@@ -65,6 +69,10 @@ class ImageTraining:
     weight_decay: float = 1e-4
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_seed(self.seed)
+
 
 @dataclass(frozen=True)
 class SkimTraining:
@@ -83,6 +91,10 @@ class SkimTraining:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_seed(self.seed)
 
 
 def train_on_images(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from video_env.cache.build import add_arrays
 from video_env.cache.store import Cache, remove
+from video_env.errors import InputError, require_positive, require_seed
 from video_env.models.backbones import evaluating
 from video_env.models.device import resolve_device
 from video_env.models.optimise import optimise, seeded
@@ -52,13 +53,22 @@ class RecognizerTraining:
     weight_decay: float = 1e-4
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_seed(self.seed)
+        if self.hidden < 0:
+            raise InputError(f"hidden: found {self.hidden}, expected 0 (none) or more")
 
-def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "auto") -> Cache:
+
+def train_recognizer(
+    cache: Cache, settings: RecognizerTraining, device: str = "auto", *, overwrite: bool = False
+) -> Cache:
     """Train a recognizer on the cached embeddings of the training videos and store it in the cache.
 
     Each step draws, for every video, a random subset of its candidates, of a size drawn from 1 to T,
     so that the recognizer knows sets of all sizes. Where T ≤ 12 the tables of its verdicts on every
-    subset are added too. A recognizer that the cache has is kept, whatever its settings were.
+    subset are added too. A recognizer that the cache has is kept, whatever its settings were, unless
+    ``overwrite`` is set: then it is replaced once the new one is trained.
 
     Returns:
         The cache, opened again.
@@ -66,7 +76,7 @@ def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "
     Raises:
         CacheError: the cache lacks embeddings or training videos.
     """
-    if has_recognizer(cache):
+    if has_recognizer(cache) and not overwrite:
         return add_subset_tables(cache, device)
     rows, targets = cache.rows("train"), label_shares(cache)
     place = resolve_device(device)
@@ -91,7 +101,9 @@ def train_recognizer(cache: Cache, settings: RecognizerTraining, device: str = "
         [recognizer], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay, description="recognizer",
     )  # fmt: skip
-    return add_subset_tables(store_recognizer(cache, recognizer, recognizer.gflops()), device)
+    cache = remove_recognizer(cache)
+    cache = store_recognizer(cache, recognizer, recognizer.gflops(), asdict(settings))
+    return add_subset_tables(cache, device)
 
 
 def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 
 from video_env.cache.build import encode_frames
-from video_env.cache.store import Cache, add_network, remove
+from video_env.cache.store import Cache, CacheError, add_network, remove, sha256_of, write_bytes
 from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, SkimTraining, train_on_videos, train_skim
+from video_env.models.train_recognizer import remove_recognizer
 
 EMBEDDING, SKIM = "embedding", "skim"
 
@@ -31,44 +33,55 @@ class SmallTraining:
     backbone: BackboneTraining = field(default_factory=BackboneTraining)
     skim: SkimTraining = field(default_factory=SkimTraining)
 
+    def weights_record(self) -> str:
+        """What to record of the initial weights: ``random``, or the file's SHA-256."""
+        return self.weights if self.weights == "random" else f"sha256:{sha256_of(Path(self.weights))}"
 
-def train_small_networks(cache: Cache, settings: SmallTraining, device: str = "auto") -> Cache:
+
+def train_small_networks(
+    cache: Cache, settings: SmallTraining, device: str = "auto", *, overwrite: bool = False
+) -> Cache:
     """Train the two small networks on the cached frames and add ``embedding`` and ``skim``.
 
     Each network is stored in the cache once it is trained, so an interrupted call goes on after the
-    last one that was finished.
+    last one that was finished. What the cache has is kept, unless ``overwrite`` is set: then each
+    network's features, and with new embeddings the recognizer, are replaced once it is trained.
 
     Returns:
         The cache, opened again.
 
     Raises:
-        CacheError: the cache has no frames.
+        CacheError: the cache has no frames, or features of other networks, which are never replaced.
     """
-    if EMBEDDING not in cache:
+    for array, name in ((EMBEDDING, "small"), (SKIM, "small_skim")):
+        found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network", name)
+        if overwrite and found != name:
+            raise CacheError(
+                f"cache {cache.path}: its {array} was computed by {found}, which this command does not "
+                "replace; build another cache with --skim none --embedding none"
+            )
+    if overwrite or EMBEDDING not in cache:
         network = _network("small", settings.backbone.seed)
-        if not _restored(cache, network, EMBEDDING):
+        if overwrite or not _restored(cache, network, EMBEDDING):
             load_weights(network, settings.weights)
             train_on_videos(network, cache, settings.backbone, device)
-            cache = _store(cache, network, EMBEDDING)
+            cache = remove_recognizer(remove(cache, (EMBEDDING,), (EMBEDDING,)))
+            training = {"weights": settings.weights_record(), **asdict(settings.backbone)}
+            cache = _store(cache, network, EMBEDDING, training)
         cache = _encode(cache, network, EMBEDDING, device)
-    if SKIM not in cache:
+    if overwrite or SKIM not in cache:
         network = _network("small_skim", settings.skim.seed)
-        if not _restored(cache, network, SKIM):
+        if overwrite or not _restored(cache, network, SKIM):
             train_skim(network, cache, settings.skim, device)
-            cache = _store(cache, network, SKIM)
+            cache = remove(cache, (SKIM,), (SKIM,))
+            cache = _store(cache, network, SKIM, asdict(settings.skim))
         cache = _encode(cache, network, SKIM, device)
     return cache
 
 
-def remove_small_networks(cache: Cache) -> Cache:
-    """Take both networks and their features out of the cache."""
-    return remove(cache, (EMBEDDING, SKIM), (EMBEDDING, SKIM))
-
-
 def save_weights(network: FrameNetwork, file: Path) -> None:
     """Write a network's weights so that ``load_weights`` reads them."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(_state(network), file)
+    write_bytes(file, safetensors.torch.save(_state(network)))
 
 
 def _network(name: BackboneName, seed: int) -> FrameNetwork:
@@ -83,8 +96,8 @@ def _restored(cache: Cache, network: FrameNetwork, name: str) -> bool:
     return True
 
 
-def _store(cache: Cache, network: FrameNetwork, name: str) -> Cache:
-    return add_network(cache, name, safetensors.torch.save(_state(network)))
+def _store(cache: Cache, network: FrameNetwork, name: str, training: dict[str, Any]) -> Cache:
+    return add_network(cache, name, safetensors.torch.save(_state(network)), training=training)
 
 
 def _encode(cache: Cache, network: FrameNetwork, name: str, device: str) -> Cache:
