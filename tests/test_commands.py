@@ -113,7 +113,10 @@ def test_torchvision_networks_from_weights_files(
     cache = tmp_path / "cache"
     data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
     small = ["--num-candidates", num_candidates, "--frame-size", 32, "--no-keep-frames"]
-    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "weights.pth")
+    network = torchvision.models.mobilenet_v2(weights=None)
+    for _ in range(30):  # without batch statistics of its own an untrained network's features vanish
+        network(torch.rand(8, 3, 64, 64))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
     weights = ["--skim-weights", tmp_path / "weights.pth", "--embedding-weights", tmp_path / "weights.pth"]
     networks = ["--embedding", "mobilenet_v2", *weights]
     run("cache", *data, "--out", cache, *small, *networks)

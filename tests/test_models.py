@@ -129,6 +129,14 @@ def test_backbones_give_their_features(name: str) -> None:
     assert encoder.gflops > 0
 
 
+def test_features_that_are_not_numbers_are_refused() -> None:
+    network = FrameNetwork("small")
+    torch.nn.init.constant_(next(network.backbone.parameters()), float("nan"))
+    encoder = CacheEncoder(network, weights="broken", frame_size=32, device="cpu")
+    with pytest.raises(InputError, match="small: its features are not finite"):
+        encoder(np.zeros((1, 32, 32, 3), np.uint8))
+
+
 def test_a_device_that_is_not_there() -> None:
     for device in ("cuda:99", "tpu", "meta"):
         with pytest.raises(InputError, match="expected auto, cpu"):

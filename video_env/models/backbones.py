@@ -154,8 +154,13 @@ class CacheEncoder:
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         batches = torch.from_numpy(frames).split(self._batch)
-        features = [self.network(batch.to(self.device)).half().cpu() for batch in batches]
-        return torch.cat(features).numpy()
+        features = torch.cat([self.network(batch.to(self.device)).half().cpu() for batch in batches])
+        if not features.isfinite().all():
+            raise InputError(
+                f"network {self.network.name}: its features are not finite in float16 (largest 65504); "
+                "are these its weights?"
+            )
+        return features.numpy()
 
 
 def load_weights(network: FrameNetwork, weights: str) -> str:
