@@ -129,7 +129,7 @@ def test_torchvision_networks_from_weights_files(
     cached = Cache(cache)
     # One file for both: the same network, weights and frames give the same features.
     assert np.array_equal(cached["skim"][:3], cached["embedding"][:3])
-    assert cached["skim"][:].std() > 0
+    assert np.ptp(cached["skim"][:].astype(np.float32)) > 0
     # 128x128 costs (128/224)² of mobilenet_v2's 0.30 GFLOPs, less its classifier.
     skim = num_candidates * 0.0975
     assert table["gflops"].iloc[0] == pytest.approx(skim + 3 * 0.0975, rel=0.05)
