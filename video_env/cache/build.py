@@ -285,7 +285,9 @@ def _decoded_shards(
     processes = settings.processes or os.cpu_count() or 1
     rows = itertools.chain.from_iterable(_rows(shards[number]) for number in pending)
     # The networks go first where both want a core; decoding has its lead to live on.
-    with ProcessPool(processes, initializer=os.nice, initargs=[19], context=get_context("forkserver")) as pool:
+    with ProcessPool(
+        processes, initializer=os.nice, initargs=[19], context=get_context("forkserver")
+    ) as pool:
         try:
             ahead: deque[tuple[dict[str, Any], ProcessFuture]] = deque()
 
