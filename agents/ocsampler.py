@@ -1,19 +1,22 @@
-"""OCSampler (Lin et al. 2022, arXiv 2201.04388): all N frames of a video chosen in one step.
+"""OCSampler (Lin et al. 2022, arXiv 2201.04388): all frames of a video chosen in one step.
 
-A policy scores the T candidates from their skim features; N are drawn without replacement, and the
-policy gradient uses the exact probability of the set drawn. The reward is the recognizer's score on
-the drawn frames less its score on a baseline: one random frame in each of N uniform segments.
+A policy scores the T candidates from skim features; N are drawn without replacement, and the policy
+gradient uses the exact probability of the set drawn. The reward is the recognizer's score on the drawn
+frames less its score on a baseline: one random frame in each of N uniform segments. The recognizer is
+frozen, and its verdicts come from the cache: no recognizer runs in the loop.
 
-This file trains the policy on cached skim features, the recognizer's verdicts coming from the cache.
+There are two trainings, told apart by one setting. With ``skim="cached"`` the policy learns on the
+cache's skim features, in seconds. With the name of a network, that network is trained with the policy,
+end to end from the cached frames, as published.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,159 +24,272 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
-from agents.set_probability import draw_sets, log_set_probability
+from agents.frame_budget import (
+    BudgetTraining,
+    FrameBudget,
+    choose_numbers,
+    right_by_number,
+    sufficient_frames,
+    train_budget,
+)
+from agents.networks import PolicyName, build_policy, ranked
+from agents.published_ocsampler import PublishedOCSampler
+from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
+from agents.training_videos import LOOKED_AT_TOGETHER, TrainingVideos, in_parts
 from video_env.cache.store import Cache, open_cache
-from video_env.data.sampling import segment_edges
-from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
+from video_env.models.backbones import FrameNetwork, Interpolation, evaluating, load_state, load_weights
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
 
+SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
+
 
 @dataclass(frozen=True)
 class OCSamplerSettings:
-    """Settings of the agent and its training.
+    """Settings of the agent and its training; see ``PUBLISHED`` for the released ones.
 
     Attributes:
-        num_frames: N, frames chosen per video.
+        num_frames: N, frames drawn per video in training, and chosen in testing without a budget.
+        cost_per_gflop: λ, in quality per GFLOP. With it a frame-number budget is learned too, and each
+            video gets as many frames as are worth their cost; without it, always N.
+        skim: cached (the policy is trained on the cache's skim features), or the network that is
+            trained with it, end to end from the cached frames.
+        skim_weights: what that network starts from: cache (the network that the cache's skim features
+            were computed with), torchvision, random, or a file of weights.
+        temporal_shift: shift_div of mobilenet_v2's temporal shift; 0 for none.
+        interpolation: how frames are scaled for the network: bilinear, or nearest as released.
+        policy: convolution (over time), or linear (one layer per frame, as released).
+        hidden: channels of the temporal convolutions.
         reward: quality whose gain over the baseline is rewarded, by name (see FrameSelect-v0).
-        epochs: passes over the training videos.
-        batch_size: videos per step.
-        learning_rate: Adam's, falling to 0 along a cosine.
+        estimator: of the policy gradient: sampled (as published), or exact (the expected reward over
+            all sets of N frames, beyond the paper; where the cache has the subset table).
+        draws: sets drawn per video in a step, for the sampled estimator.
         entropy: weight of the bonus on the entropy of the distribution over candidates.
-        draws: sets drawn per video in a step.
+        flips: mirror half of the videos, in training from frames.
+        epochs: passes over the training videos.
+        budget_epochs: passes in which the budget is learned, after the policy.
+        batch_size: videos per step.
+        optimiser: adam or sgd.
+        learning_rate: the optimiser's, falling to 0 along a cosine.
+        momentum: of sgd.
+        weight_decay: the optimiser's.
         gradient_norm: largest norm of the gradient.
-        hidden: channels of the policy's temporal convolutions.
         seed: decides the initial weights and every draw.
     """
 
     num_frames: int = 2
-    reward: str = "confidence"
-    epochs: int = 30
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    entropy: float = 0.02
-    draws: int = 4
-    gradient_norm: float = 40.0
+    cost_per_gflop: float | None = None
+    skim: SkimName = "cached"
+    skim_weights: str = "cache"
+    temporal_shift: int = 0
+    interpolation: Interpolation = "bilinear"
+    policy: PolicyName = "convolution"
     hidden: int = 32
+    reward: str = "confidence"
+    estimator: Literal["sampled", "exact"] = "sampled"
+    draws: int = 4
+    entropy: float = 0.02
+    flips: bool = True
+    epochs: int = 30
+    budget_epochs: int = 30
+    batch_size: int = 64
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    gradient_norm: float = 40.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_frames", "epochs", "batch_size", "learning_rate", "draws", "hidden")
+        require_positive(
+            self, "num_frames", "epochs", "budget_epochs", "batch_size", "learning_rate", "draws", "hidden",
+            "gradient_norm",
+        )  # fmt: skip
         require_seed(self.seed)
-        if self.entropy < 0:
-            raise InputError(f"entropy: found {self.entropy}, expected at least 0")
+        for name in ("entropy", "weight_decay", "momentum", "temporal_shift", "cost_per_gflop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{name}: found {value}, expected a number of at least 0")
+        for name, allowed in (
+            ("skim", ("cached", "small_skim", "mobilenet_v2")), ("estimator", ("sampled", "exact")),
+            ("optimiser", ("adam", "sgd")), ("policy", ("convolution", "linear")),
+            ("interpolation", ("bilinear", "nearest")),
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+        if self.temporal_shift and self.skim != "mobilenet_v2":
+            raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
         quality(self.reward)
 
 
-class CandidatePolicy(nn.Module):
-    """A score per candidate, each in view of its neighbours in time.
-
-    Three 1-D convolutions over time (kernels 3, 5 and 5). A frame scored by itself leads to several
-    frames of one event; a fully connected layer over all frames falls into the uniform subset.
-
-    Args:
-        features: D of the skim features.
-        hidden: channels.
-    """
-
-    def __init__(self, features: int, hidden: int = 32) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(features)
-        self.layers = nn.Sequential(
-            nn.Conv1d(features, hidden, 3, padding=1), nn.ReLU(),
-            nn.Conv1d(hidden, hidden, 5, padding=2), nn.ReLU(),
-            nn.Conv1d(hidden, 1, 5, padding=2),
-        )  # fmt: skip
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Skim features [B, T, D] to log-probabilities [B, T]."""
-        return self.layers(self.norm(features).mT)[:, 0].log_softmax(dim=-1)
+PUBLISHED = OCSamplerSettings(
+    num_frames=6, skim="mobilenet_v2", skim_weights="torchvision", temporal_shift=10, interpolation="nearest",
+    policy="linear", reward="largest_probability", draws=1, entropy=0.1, epochs=50, batch_size=40,
+    optimiser="sgd", learning_rate=0.005, momentum=0.9, weight_decay=1e-4, gradient_norm=40.0,
+)  # fmt: skip
+"""The released settings for ActivityNet, on a cache of T = 10 candidates at 224x224."""
 
 
 class OCSampler:
-    """The agent; it acts in FrameSelectOneStep-v0 with ``num_frames`` given and feature observations.
+    """The agent; it acts in FrameSelectOneStep-v0 with observations of the kind it names.
 
     Args:
         cache: path of a cache, or a ``Cache``.
         settings: see ``OCSamplerSettings``.
-        device: where the policy runs.
+        drawn: caches of the same videos whose candidates were drawn at random inside their segments, with
+            the same recognizer (see ``models.redraw``): epoch after epoch, training takes the next of
+            them. Without them every epoch sees the candidates of ``cache``.
+        device: where the networks run.
 
     Attributes:
-        gflops: counted cost of one decision in 10^9 multiply-adds, skimming not included.
+        cost_per_gflop: λ of the frame-number budget; may be changed after training. None: always N.
+        observation: what the agent looks at: ``features``, or ``index`` where its own network skims the
+            frames of the cache.
+        gflops: counted cost of one decision in 10^9 multiply-adds, that of its own skim network included,
+            that of computing the cached skim features not.
         looks_at: what the agent needs to have seen before it decides.
+        trained_on: tells the data apart that it was trained on.
 
     Raises:
         InputError: N is larger than T, or the cache lacks what training needs.
     """
 
-    looks_at: LooksAt = "skim"
-
     def __init__(
-        self, cache: str | Path | Cache, settings: OCSamplerSettings | None = None, *, device: str = "auto"
+        self,
+        cache: str | Path | Cache,
+        settings: OCSamplerSettings | None = None,
+        *,
+        drawn: Sequence[str | Path | Cache] = (),
+        device: str = "auto",
     ) -> None:
-        cache = open_cache(cache)
-        self.settings = settings or OCSamplerSettings()
-        if self.settings.num_frames > cache.num_candidates:
+        cache, settings = open_cache(cache), settings or OCSamplerSettings()
+        if settings.num_frames > cache.num_candidates:
             raise InputError(
-                f"num_frames: found {self.settings.num_frames}, expected at most {cache.num_candidates}, "
+                f"num_frames: found {settings.num_frames}, expected at most {cache.num_candidates}, "
                 f"the candidate frames of cache {cache.path}"
             )
-        self._cache: Cache | None = cache
+        if settings.estimator == "exact" and "subset_confidence" not in cache:
+            raise InputError(
+                f"estimator exact: cache {cache.path} has no subset table (made by video-env train "
+                "recognizer, for up to 12 candidate frames)"
+            )
         self.trained_on = cache.identity
-        self._start(cache.num_candidates, cache["skim"].row_shape[-1], device)
+        self._drawn = [_same_videos(open_cache(one), cache) for one in drawn]
+        if drawn:
+            self.trained_on += f", candidates drawn {len(drawn)} times"
+        shape = {
+            "num_candidates": cache.num_candidates,
+            "features": cache["skim"].row_shape[-1] if settings.skim == "cached" else 0,
+            "frame_size": cache["frames"].row_shape[1] if settings.skim != "cached" else 0,
+            "frame_gflops": cache.gflops.get("embedding", 0.0) + cache.gflops.get("hidden", 0.0),
+        }
+        self._start(settings, shape, cache, device)
+        if self.skim is not None:
+            weights = settings.skim_weights
+            load_weights(self.skim, str(_skim_of(cache, self.skim)) if weights == "cache" else weights)
 
-    def _start(self, num_candidates: int, features: int, device: str) -> None:
-        self.num_candidates, self.features = num_candidates, features
+    def _start(
+        self, settings: OCSamplerSettings, shape: dict[str, Any], cache: Cache | None, device: str
+    ) -> None:
+        self.settings, self._shape, self._cache = settings, shape, cache
+        self.num_candidates = int(shape["num_candidates"])
+        self.cost_per_gflop = settings.cost_per_gflop
         self.device = resolve_device(device)
-        with seeded(self.settings.seed):
-            self.policy = CandidatePolicy(features, self.settings.hidden).to(self.device)
-        self.gflops = count_gflops(self.policy, torch.empty(1, num_candidates, features))
+        with seeded(settings.seed):
+            self.skim = (
+                None
+                if settings.skim == "cached"
+                else FrameNetwork(
+                    settings.skim,
+                    temporal_shift=settings.temporal_shift,
+                    interpolation=settings.interpolation,
+                )
+            )
+            features = int(shape["features"]) if self.skim is None else self.skim.features
+            self.policy = build_policy(settings.policy, features, settings.hidden)
+            self.budget = (
+                None
+                if settings.cost_per_gflop is None
+                else FrameBudget(features, self.num_candidates, settings.hidden)
+            )
+        self.features = features
+        parts = {"skim": self.skim, "policy": self.policy, "budget": self.budget}
+        # One module of all parts that there are: what is saved, moved and put into evaluation mode.
+        self.network = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+        self.network.to(self.device)
+        self._costs = self._count_gflops()
         self.epoch = 0
         self.training_seconds = 0.0
-        self._draws = torch.Generator(self.device).manual_seed(self.settings.seed)
+        self._draws = torch.Generator(self.device).manual_seed(settings.seed)
 
-    def learn(self, *, log_folder: Path | None = None, checkpoint: Path | None = None) -> OCSampler:
-        """Train for the settings' epochs.
+    @property
+    def observation(self) -> Literal["features", "index"]:
+        return "features" if self.skim is None else "index"
+
+    @property
+    def looks_at(self) -> LooksAt:
+        return "skim" if self.skim is None else "nothing"
+
+    @property
+    def gflops(self) -> float:
+        budget = 0.0 if self.cost_per_gflop is None else self._costs["budget"]
+        return self._costs["skim"] + self._costs["policy"] + budget
+
+    def learn(
+        self,
+        *,
+        log_folder: Path | None = None,
+        checkpoint: Path | None = None,
+        callback: Callable[[OCSampler], None] | None = None,
+    ) -> OCSampler:
+        """Train for the settings' epochs, then the frame-number budget if there is one.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard.
             checkpoint: a file written after every epoch; if it exists, training goes on from it, to
                 the same result as without the interruption.
+            callback: called after every update of the policy.
 
         Raises:
-            InputError: the checkpoint belongs to other settings.
+            InputError: the checkpoint belongs to other settings, or the agent was loaded without a cache.
         """
-        cache, settings = self._cache, self.settings
-        if cache is None:
+        settings = self.settings
+        if self._cache is None:
             raise InputError("this OCSampler was loaded without a cache; load it with cache=... to train it")
-        rows = cache.rows("train")
-        rewards = _Rewards(cache, rows, settings)
-        features = torch.from_numpy(cache["skim"][rows])
-        optimiser = torch.optim.Adam(self.policy.parameters(), lr=settings.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
-        training = {"optimiser": optimiser, "schedule": schedule}
+        videos = [self._training_videos(cache) for cache in self._drawn or [self._cache]]
+        training = self._training_state()
         if checkpoint is not None and checkpoint.is_file():
             self._resume(checkpoint, training)
         logger = configure(str(log_folder), ["csv", "tensorboard"]) if log_folder else Logger(None, [])
-        self.policy.train()
-        for epoch in tqdm(range(self.epoch, settings.epochs), desc=f"OCSampler, N = {settings.num_frames}",
-                          initial=self.epoch, total=settings.epochs, unit="epoch"):  # fmt: skip
+        self.network.train()
+        name = f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end")
+        for epoch in tqdm(
+            range(self.epoch, settings.epochs),
+            desc=name,
+            initial=self.epoch,
+            total=settings.epochs,
+            unit="epoch",
+        ):
             begun = time.perf_counter()
-            # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
-            generator = np.random.default_rng([settings.seed, epoch])
-            draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
-            for name, value in self._epoch(features, rewards, optimiser, generator, draws).items():
-                logger.record(f"train/{name}", value)
-            schedule.step()
+            of_epoch = videos[epoch % len(videos)]
+            for key, value in self._epoch(of_epoch, training["optimiser"], epoch, callback).items():
+                logger.record(f"train/{key}", value)
+            training["schedule"].step()
             self.epoch = epoch + 1
             self.training_seconds += time.perf_counter() - begun
             logger.dump(self.epoch)
             if checkpoint is not None:
                 self.save(checkpoint, training)
-        self.policy.eval()
+        self.network.eval()
+        if self.budget is not None:
+            begun = time.perf_counter()
+            logger.record("train/budget_loss", self._learn_budget(self._training_videos(self._cache)))
+            logger.dump(self.epoch)
+            self.training_seconds += time.perf_counter() - begun
         return self
 
     def predict(
@@ -183,33 +299,37 @@ class OCSampler:
         episode_start: Any = None,
         deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
-        """Scores for FrameSelectOneStep-v0.
+        """Actions for FrameSelectOneStep-v0.
 
         Args:
-            observation: with ``features`` [T, D], or [B, T, D] of a vector environment.
+            observation: with ``features`` [T, D]; or, where the agent skims with its own network,
+                ``video`` [1], the video's row in the agent's cache, or ``frames`` uint8
+                [T, H, W, 3]. All may have a batch dimension before.
             state, episode_start: not used; there as in Stable-Baselines3.
-            deterministic: rank the candidates by probability (the N most probable are taken), or in
+            deterministic: rank the candidates by probability (the most probable are taken), or in
                 the order in which a draw without replacement gave them.
 
         Returns:
-            Scores float32 [T] or [B, T], evenly spaced from 1 (taken first) to −1, and ``state``.
+            The action and ``state``. Without a budget (the environment made with ``num_frames=N``): scores
+            float32 [T] or [B, T], evenly spaced from 1 (taken first) to −1. With a budget (made without
+            ``num_frames``): the subset, int8 0 or 1, of the size that was predicted for each video.
+
+        Raises:
+            InputError: the observation lacks what the agent looks at, or its shape is another one.
         """
-        features = torch.as_tensor(np.asarray(observation["features"]), dtype=torch.float32)
-        expected = (self.num_candidates, self.features)
-        if features.shape[-2:] != expected:
-            raise InputError(
-                f"features: found shape {tuple(features.shape)}, expected [..., {expected[0]}, {expected[1]}]"
-            )
-        with torch.inference_mode():
-            scores = self.policy(features.reshape(-1, *expected).to(self.device))
+        with evaluating(self.network):
+            features, lead = self._look(observation)
+            log_probabilities = self.policy(features)
+            scores = log_probabilities
             if not deterministic:
                 scores = scores - torch.empty_like(scores).exponential_(generator=self._draws).log()
-        order = np.argsort(-scores.cpu().numpy(), axis=1, kind="stable")
-        action = np.empty(order.shape, np.float32)
-        np.put_along_axis(
-            action, order, np.linspace(1, -1, self.num_candidates, dtype=np.float32)[None], axis=1
-        )
-        return action.reshape(features.shape[:-1]), state
+            order = ranked(scores)
+            position = order.argsort(dim=-1)
+            if self.cost_per_gflop is None:
+                action = (1 - 2 * position / max(1, self.num_candidates - 1)).float()
+            else:
+                action = (position < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
+        return action.cpu().numpy().reshape(*lead, self.num_candidates), state
 
     def save(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
         """Write the agent (and, for a checkpoint, its training's state) to a file, in one step."""
@@ -221,11 +341,10 @@ class OCSampler:
                 "agent": "OCSampler",
                 "settings": asdict(self.settings),
                 "trained_on": self.trained_on,
-                "num_candidates": self.num_candidates,
-                "features": self.features,
+                "shape": self._shape,
                 "epoch": self.epoch,
                 "training_seconds": self.training_seconds,
-                "policy": self.policy.state_dict(),
+                "network": self.network.state_dict(),
                 **{name: part.state_dict() for name, part in (training or {}).items()},
             },
             partial,
@@ -236,47 +355,190 @@ class OCSampler:
     def load(
         cls, path: str | Path, *, cache: str | Path | Cache | None = None, device: str = "auto"
     ) -> OCSampler:
-        """Read an agent from a file; a cache is needed only to train it further.
+        """Read an agent from a file. A cache is needed to train it further, and to act on index
+        observations.
 
         Raises:
-            InputError: the file is missing or holds no OCSampler.
+            InputError: the file is missing or holds no OCSampler, or the cache has another number of
+                candidate frames.
         """
         saved = _read(Path(path))
         agent = cls.__new__(cls)
-        agent.settings = OCSamplerSettings(**saved["settings"])
-        agent._cache = None if cache is None else open_cache(cache)
-        agent.trained_on = saved["trained_on"]
-        agent._start(saved["num_candidates"], saved["features"], device)
-        agent.policy.load_state_dict(saved["policy"])
-        agent.policy.eval()
+        agent.trained_on, agent._drawn = saved["trained_on"], []
+        opened = None if cache is None else open_cache(cache)
+        expected = int(saved["shape"]["num_candidates"])
+        if opened is not None and opened.num_candidates != expected:
+            raise InputError(
+                f"agent {path}: trained on {expected} candidate frames, cache {opened.path} has "
+                f"{opened.num_candidates}"
+            )
+        agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
+        load_state(agent.network, saved["network"], where=f"agent {path}")
+        agent.network.eval()
         agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
         return agent
 
+    @classmethod
+    def from_published(
+        cls, published: PublishedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
+    ) -> OCSampler:
+        """An agent with the skim network and the policy of a released checkpoint, to be evaluated, or
+        trained further, on a cache with frames.
+
+        Raises:
+            InputError: the checkpoint's N is larger than the cache's T, or the cache has no frames.
+        """
+        settings = {**asdict(PUBLISHED), "num_frames": published.num_frames, "skim_weights": "random",
+                    "temporal_shift": published.skim.temporal_shift}  # fmt: skip
+        agent = cls(cache, OCSamplerSettings(**settings), device=device)
+        assert agent.skim is not None
+        agent.skim.load_state_dict(published.skim.state_dict())
+        agent.policy.load_state_dict(published.policy.state_dict())
+        agent.trained_on = "released checkpoint"
+        agent.network.eval()
+        return agent
+
+    def _training_videos(self, cache: Cache) -> TrainingVideos:
+        return TrainingVideos(cache, self.settings.reward, self.skim, self.device)
+
+    def _training_state(self) -> dict[str, Any]:
+        settings = self.settings
+        learned = [self.policy, *([] if self.skim is None else [self.skim])]
+        parameters = [parameter for module in learned for parameter in module.parameters()]
+        optimiser: torch.optim.Optimizer
+        if settings.optimiser == "adam":
+            optimiser = torch.optim.Adam(
+                parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+            )
+        else:
+            optimiser = torch.optim.SGD(
+                parameters, lr=settings.learning_rate, momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )  # fmt: skip
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
+        return {"optimiser": optimiser, "schedule": schedule}
+
     def _epoch(
         self,
-        features: torch.Tensor,
-        rewards: _Rewards,
+        videos: TrainingVideos,
         optimiser: torch.optim.Optimizer,
-        generator: np.random.Generator,
-        draws: torch.Generator,
+        epoch: int,
+        callback: Callable[[OCSampler], None] | None,
     ) -> dict[str, float]:
         settings, totals = self.settings, np.zeros(3)
-        batches = list(_batches(len(features), settings.batch_size, generator))
-        for videos in batches:
-            log_probabilities = self.policy(features[videos].float().to(self.device))
-            repeated = log_probabilities.repeat(settings.draws, 1)
-            chosen = draw_sets(repeated.detach(), settings.num_frames, draws)
-            gain = rewards.gain(np.tile(videos, settings.draws), chosen.cpu().numpy(), generator)
-            gain_tensor = torch.from_numpy(gain).to(repeated)
+        # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
+        generator = np.random.default_rng([settings.seed, epoch])
+        draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        batches = np.array_split(generator.permutation(len(videos)), -(-len(videos) // settings.batch_size))
+        for batch in batches:
+            features = videos.features(batch, generator if settings.flips else None)
+            log_probabilities = self.policy(features)
+            if settings.estimator == "exact":
+                loss, gain = self._exact_loss(videos, batch, log_probabilities)
+            else:
+                loss, gain = self._sampled_loss(videos, batch, log_probabilities, generator, draws)
             entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean()
-            reinforce = -(gain_tensor * log_set_probability(repeated, chosen)).mean()
             optimiser.zero_grad()
-            (reinforce - settings.entropy * entropy).backward()
-            nn.utils.clip_grad_norm_(self.policy.parameters(), settings.gradient_norm)
+            (loss - settings.entropy * entropy).backward()
+            nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
             optimiser.step()
-            totals += gain.mean(), float(entropy.detach()), float(reinforce.detach())
+            totals += gain, float(entropy.detach()), float(loss.detach())
+            if callback is not None:
+                callback(self)
         gain_mean, entropy_mean, loss_mean = (totals / len(batches)).tolist()
-        return {"gain_over_baseline": gain_mean, "entropy": entropy_mean, "loss": loss_mean}
+        gain_name = "reward" if settings.estimator == "exact" else "gain_over_baseline"
+        return {gain_name: gain_mean, "entropy": entropy_mean, "loss": loss_mean}
+
+    def _sampled_loss(
+        self,
+        videos: TrainingVideos,
+        batch: np.ndarray,
+        log_probabilities: torch.Tensor,
+        generator: np.random.Generator,
+        draws: torch.Generator,
+    ) -> tuple[torch.Tensor, float]:
+        """The policy-gradient loss of drawn sets, and their mean gain over the baseline."""
+        repeated = log_probabilities.repeat(self.settings.draws, 1)
+        chosen = draw_sets(repeated.detach(), self.settings.num_frames, draws)
+        gain = videos.gain(np.tile(batch, self.settings.draws), chosen.cpu().numpy(), generator)
+        return policy_gradient_loss(repeated, chosen, torch.from_numpy(gain).to(repeated)), float(gain.mean())
+
+    def _exact_loss(
+        self, videos: TrainingVideos, batch: np.ndarray, log_probabilities: torch.Tensor
+    ) -> tuple[torch.Tensor, float]:
+        """The negative expected quality over all sets of N frames, and the expected quality."""
+        count = self.settings.num_frames
+        qualities = torch.from_numpy(videos.quality_of_all_sets(batch, count)).to(log_probabilities)
+        expected = (log_probability_of_all_sets(log_probabilities, count).exp() * qualities).sum(dim=-1)
+        return -expected.mean(), float(expected.detach().mean())
+
+    def _learn_budget(self, videos: TrainingVideos) -> float:
+        settings = self.settings
+        assert self.budget is not None
+        with torch.no_grad():
+            features = videos.all_features()
+            log_probabilities = self.policy(features)
+        everything = np.arange(len(videos))
+        right = right_by_number(videos.verdicts, everything, ranked(log_probabilities).cpu().numpy())
+        training = BudgetTraining(
+            settings.budget_epochs, settings.batch_size, settings.learning_rate, settings.seed
+        )
+        self.budget.train()
+        loss = train_budget(self.budget, features, log_probabilities, sufficient_frames(right), training)
+        self.budget.eval()
+        return loss
+
+    def _numbers(self, features: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
+        if self.budget is None:
+            raise InputError(
+                f"cost_per_gflop {self.cost_per_gflop}: this agent has no frame-number budget; train one "
+                "with OCSamplerSettings(cost_per_gflop=...)"
+            )
+        cost = float(self.cost_per_gflop or 0.0) * float(self._shape["frame_gflops"])
+        return choose_numbers(self.budget(features, log_probabilities), cost)
+
+    def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """Skim features [B, T, D] on the device, and the shape of the batch: (B,) or ()."""
+        if self.skim is None:
+            if "features" not in observation:
+                raise InputError(f"observation: found {', '.join(observation)}, expected features")
+            values = np.asarray(observation["features"])
+            _require_shape("features", values, (self.num_candidates, self.features))
+            features = torch.as_tensor(values, dtype=torch.float32).to(self.device)
+            return features.reshape(-1, *values.shape[-2:]), values.shape[:-2]
+        if "frames" in observation:
+            frames = np.asarray(observation["frames"])
+            _require_shape("frames", frames, (self.num_candidates, *frames.shape[-3:-1], 3))
+            lead, frames = frames.shape[:-4], frames.reshape(-1, *frames.shape[-4:])
+            return self._skim(len(frames), lambda part: frames[part]), lead
+        if "video" in observation and self._cache is not None:
+            rows = np.asarray(observation["video"])
+            array = self._cache["frames"]
+            flat = rows.reshape(-1)
+            return self._skim(len(flat), lambda part: array[flat[part]]), rows.shape[:-1]
+        raise InputError(
+            f"observation: found {', '.join(observation)}, expected frames, or video where the agent was "
+            "loaded with cache=..."
+        )
+
+    def _skim(self, count: int, read: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+        assert self.skim is not None
+        parts = [
+            self.skim(torch.from_numpy(np.ascontiguousarray(read(part))).to(self.device))
+            for part in in_parts(count, LOOKED_AT_TOGETHER)
+        ]
+        return torch.cat(parts)
+
+    def _count_gflops(self) -> dict[str, float]:
+        features = torch.empty(1, self.num_candidates, self.features)
+        probabilities = torch.empty(1, self.num_candidates)
+        skim = 0.0 if self.skim is None else self.skim.gflops(int(self._shape["frame_size"]))
+        return {
+            "skim": self.num_candidates * skim,
+            "policy": count_gflops(self.policy, features),
+            "budget": 0.0 if self.budget is None else count_gflops(self.budget, features, probabilities),
+        }
 
     def _resume(self, checkpoint: Path, training: dict[str, Any]) -> None:
         saved = _read(checkpoint)
@@ -286,42 +548,57 @@ class OCSampler:
                 f"checkpoint {checkpoint}: made with {found} on {saved['trained_on']}, expected "
                 f"{self.settings} on {self.trained_on}"
             )
-        self.policy.load_state_dict(saved["policy"])
+        self.network.load_state_dict(saved["network"])
         for name, part in training.items():
             part.load_state_dict(saved[name])
         self.epoch, self.training_seconds = saved["epoch"], saved["training_seconds"]
 
 
-class _Rewards:
-    """The gain of drawn frames over the baseline's, in the named quality."""
+def policy_gradient_loss(
+    log_probabilities: torch.Tensor, chosen: torch.Tensor, gain: torch.Tensor
+) -> torch.Tensor:
+    """REINFORCE on sets: the mean of −gain · log P(set) (Lin et al. 2022, section 3.3).
 
-    def __init__(self, cache: Cache, rows: np.ndarray, settings: OCSamplerSettings) -> None:
-        self._verdicts = Verdicts(cache, rows)
-        self._quality = quality(settings.reward)
-        self._bits = subset_bits(cache.num_candidates)
-        self._num_candidates = cache.num_candidates
-
-    def gain(self, videos: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """float64 [B], for videos [B] and drawn frames [B, N]."""
-        baseline = random_in_segments(len(videos), self._num_candidates, chosen.shape[1], generator)
-        return self._value(videos, chosen) - self._value(videos, baseline)
-
-    def _value(self, videos: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        mask = np.zeros((len(videos), self._num_candidates), np.int8)
-        np.put_along_axis(mask, frames, 1, axis=1)
-        return self._quality(Choice(self._verdicts, videos, mask, mask @ self._bits))
+    Args:
+        log_probabilities: float [B, T], the policy's.
+        chosen: int64 [B, N], the sets drawn.
+        gain: float [B], each set's reward less the baseline's.
+    """
+    return -(gain * log_set_probability(log_probabilities, chosen)).mean()
 
 
-def random_in_segments(
-    count: int, num_candidates: int, num_frames: int, generator: np.random.Generator
-) -> np.ndarray:
-    """int64 [count, N]: one random candidate in each of N uniform segments, the published baseline."""
-    edges = segment_edges(num_candidates, num_frames)
-    return generator.integers(edges[:-1], edges[1:], (count, num_frames))
+def _same_videos(drawn: Cache, cache: Cache) -> Cache:
+    """The drawn cache, if it has training videos of the cache and its recognizer."""
+    facts = [
+        (one.num_candidates, one.classes, one.meta["networks"].get("recognizer.safetensors"))
+        for one in (drawn, cache)
+    ]
+    strange = set(drawn.index["video"][drawn.rows("train")]) - set(cache.index["video"][cache.rows("train")])
+    if facts[0] != facts[1] or strange:
+        raise InputError(
+            f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
+            "number of candidates, classes and recognizer (made by video-env cache --random-epoch 1 --like)"
+        )
+    return drawn
 
 
-def _batches(count: int, size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    yield from np.array_split(generator.permutation(count), -(-count // size))
+def _skim_of(cache: Cache, network: FrameNetwork) -> Path:
+    """The file of the network that the cache's skim features were computed with."""
+    file = cache.path / "networks" / "skim.safetensors"
+    found = cache.meta["arrays"].get("skim", {}).get("source", {}).get("network")
+    if found != network.name or file.name not in cache.meta["networks"]:
+        raise InputError(
+            f"skim_weights cache: cache {cache.path} holds no {network.name} that its skim features were "
+            f"computed with (they are of {found or 'no network'}); expected torchvision, random or a file"
+        )
+    return file
+
+
+def _require_shape(name: str, values: np.ndarray, expected: tuple[int, ...]) -> None:
+    if values.shape[-len(expected) :] != expected or values.ndim not in (len(expected), len(expected) + 1):
+        raise InputError(
+            f"{name}: found shape {values.shape}, expected [..., {', '.join(map(str, expected))}]"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -334,4 +611,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict) or saved.get("agent") != "OCSampler":
         found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
         raise InputError(f"agent {path}: found {found!r}, expected an OCSampler")
+    missing = {"settings", "trained_on", "shape", "epoch", "training_seconds", "network"} - set(saved)
+    if missing:
+        raise InputError(
+            f"agent {path}: no entry {', '.join(sorted(missing))}; of another version, or damaged"
+        )
     return saved

@@ -57,11 +57,23 @@ def train_ocsampler(
 
 
 def ocsampler_entry(agent: OCSampler) -> Entry:
-    count = agent.settings.num_frames
-    return Entry(
-        "OCSampler", f"N = {count}", agent.settings.seed, ONE_STEP, agent, {"num_frames": count},
-        agent.training_seconds,
-    )  # fmt: skip
+    """The agent with N frames for every video, or with its frame-number budget if it has a λ."""
+    method, setting = ocsampler_name(agent.settings), f"N = {agent.settings.num_frames}"
+    options: dict[str, Any] = {"observation": agent.observation, "num_frames": agent.settings.num_frames}
+    if agent.cost_per_gflop is not None:
+        method, setting = f"{method}, budget", f"λ = {agent.cost_per_gflop:g}"
+        del options["num_frames"]
+    seconds = agent.training_seconds
+    return Entry(method, setting, agent.settings.seed, ONE_STEP, agent, options, seconds)
+
+
+def ocsampler_name(settings: OCSamplerSettings) -> str:
+    """The agent's name in tables and curves, by how it is trained."""
+    return (
+        "OCSampler"
+        + ("" if settings.skim == "cached" else ", end to end")
+        + ("" if settings.estimator == "sampled" else ", exact")
+    )
 
 
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:

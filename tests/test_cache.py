@@ -35,8 +35,8 @@ class MeanColour:
     gflops = 0.001
     source = {"network": "mean colour"}
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        return frames.mean(axis=(1, 2)).astype(np.float16)
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        return clips.mean(axis=(2, 3)).astype(np.float16)
 
 
 def demo_annotations(folder: Path) -> Annotations:

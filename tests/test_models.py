@@ -122,9 +122,9 @@ def test_loading_weights_never_runs_code(tmp_path: Path) -> None:
 def test_backbones_give_their_features(name: str) -> None:
     network = FrameNetwork(name).eval()  # type: ignore[arg-type]
     encoder = CacheEncoder(network, weights="random", frame_size=64, device="cpu")
-    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64, 3), dtype=np.uint8)
     features = encoder(frames)
-    assert features.shape == (3, BACKBONES[name].features)
+    assert features.shape == (1, 3, BACKBONES[name].features)
     assert features.dtype == np.float16
     assert encoder.gflops > 0
 
@@ -134,7 +134,7 @@ def test_features_that_are_not_numbers_are_refused() -> None:
     torch.nn.init.constant_(next(network.backbone.parameters()), float("nan"))
     encoder = CacheEncoder(network, weights="broken", frame_size=32, device="cpu")
     with pytest.raises(InputError, match="small: its features are not finite"):
-        encoder(np.zeros((1, 32, 32, 3), np.uint8))
+        encoder(np.zeros((1, 1, 32, 32, 3), np.uint8))
 
 
 def test_a_device_that_is_not_there() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from stable_baselines3 import DQN
 
-from agents.ocsampler import OCSampler, OCSamplerSettings, random_in_segments
-from agents.set_probability import draw_sets, log_set_probability
+from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.set_probability import all_sets, draw_sets, log_probability_of_all_sets, log_set_probability
+from agents.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
 from compare.methods import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from video_env.cache.store import Cache
@@ -50,6 +51,31 @@ def test_set_probabilities_sum_to_one_and_have_the_right_gradient() -> None:
     assert torch.autograd.gradcheck(
         lambda s: log_set_probability(s.log_softmax(-1), torch.tensor([[0, 4, 2]])), scores
     )
+
+
+@pytest.mark.parametrize(("num_candidates", "count"), [(5, 1), (6, 3), (7, 7), (12, 4)])
+def test_all_sets_at_once_agree_with_each_alone(num_candidates: int, count: int) -> None:
+    log_p = torch.randn(3, num_candidates, dtype=torch.float64).log_softmax(-1)
+    sets = all_sets(num_candidates, count)
+    together = log_probability_of_all_sets(log_p, count)
+    alone = torch.stack([log_set_probability(log_p, one.expand(3, -1)) for one in sets], dim=-1)
+    torch.testing.assert_close(together, alone)
+    assert together.exp().sum(-1).tolist() == pytest.approx([1] * 3)
+
+
+def test_ten_of_sixteen() -> None:
+    scores = torch.randn(8, 16, requires_grad=True)
+    chosen = torch.stack([torch.randperm(16)[:10] for _ in range(8)])
+    value = log_set_probability(scores.log_softmax(-1), chosen)
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(scores.grad).all()  # type: ignore[arg-type]
+    # The likeliest set, counted among draws.
+    log_p = torch.linspace(0, 4, 16, dtype=torch.float64).log_softmax(-1)
+    drawn = draw_sets(log_p.expand(400_000, -1), 10, torch.Generator().manual_seed(0))
+    likeliest = torch.arange(6, 16)
+    frequency = (drawn == likeliest).all(-1).double().mean().item()
+    assert log_set_probability(log_p, likeliest).exp().item() == pytest.approx(frequency, abs=0.003)
 
 
 def test_draws_have_the_set_probabilities() -> None:
@@ -172,8 +198,8 @@ def test_interrupted_training_ends_the_same(
         OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
     monkeypatch.undo()
     resumed = OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
-    for name, tensor in whole.policy.state_dict().items():
-        assert torch.equal(tensor, resumed.policy.state_dict()[name]), name
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
     other = OCSampler(known_cache, OCSamplerSettings(epochs=6, batch_size=16), device="cpu")
     with pytest.raises(InputError, match=r"checkpoint .*batch_size=8.*expected .*batch_size=16"):
         other.learn(checkpoint=checkpoint)

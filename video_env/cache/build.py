@@ -56,8 +56,8 @@ class Encoder(Protocol):
     gflops: float
     source: dict[str, Any]
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 3] to features [B, ...], the same for the same frames and batch."""
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        """uint8 [B, T, H, W, 3] to features [B, T, ...], the same for the same frames and batch."""
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,13 @@ def encode_frames(cache: Cache, encoders: Mapping[str, Encoder]) -> Cache:
     Raises:
         CacheError: the cache has no frames, or has one of the arrays already.
     """
-    frames, num_candidates = cache["frames"], cache.num_candidates
+    frames = cache["frames"]
     for name, encoder in encoders.items():
 
         def compute(rows: slice, name: str = name, encoder: Encoder = encoder) -> dict[str, np.ndarray]:
             starts = range(rows.start, rows.stop, VIDEOS_PER_BATCH)
             batches = [frames[start : min(start + VIDEOS_PER_BATCH, rows.stop)] for start in starts]
-            features = [encoder(batch.reshape(-1, *batch.shape[2:])) for batch in batches]
-            return {name: np.concatenate([f.reshape(-1, num_candidates, *f.shape[1:]) for f in features])}
+            return {name: np.concatenate([encoder(batch) for batch in batches])}
 
         cache = add_arrays(cache, (name,), compute, source=encoder.source, gflops={name: encoder.gflops})
     return cache
@@ -267,8 +266,7 @@ def _encode(
     if settings.keep_frames:
         arrays["frames"] = frames
     for name, encoder in encoders.items():
-        features = encoder(frames.reshape(-1, *frames.shape[2:]))
-        arrays[name] = features.reshape(*frames.shape[:2], *features.shape[1:])
+        arrays[name] = encoder(frames)
     return arrays
 
 

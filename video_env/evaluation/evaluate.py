@@ -48,8 +48,11 @@ class Policy(Protocol):
         looks_at: what it needs to have seen before the first one.
     """
 
-    gflops: float
-    looks_at: LooksAt
+    @property
+    def gflops(self) -> float: ...
+
+    @property
+    def looks_at(self) -> LooksAt: ...
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True

@@ -30,17 +30,18 @@ def network_seconds(cache: Cache, *, frames: float, skim: bool) -> float:
         source = cache.meta["arrays"][array]["source"]
         if source["network"] not in BACKBONES:
             return float("nan")
-        seconds += count * _seconds_per_frame(source["network"], source["frame_size"])
+        network, size, shift = source["network"], source["frame_size"], source.get("temporal_shift", 0)
+        seconds += count * _seconds_per_frame(network, size, shift)
     return seconds
 
 
 @lru_cache(maxsize=16)
-def _seconds_per_frame(network: str, frame_size: int) -> float:
+def _seconds_per_frame(network: str, frame_size: int, temporal_shift: int) -> float:
     device = resolve_device("auto")
-    model = FrameNetwork(network).to(device)  # type: ignore[arg-type]
+    model = FrameNetwork(network, temporal_shift=temporal_shift).to(device)  # type: ignore[arg-type]
     model = model.to(memory_format=torch.channels_last)
     frames = torch.randint(
-        0, 256, (BATCH_VIDEOS, frame_size, frame_size, 3), dtype=torch.uint8, device=device
+        0, 256, (1, BATCH_VIDEOS, frame_size, frame_size, 3), dtype=torch.uint8, device=device
     )
     times = []
     with evaluating(model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from video_env.cache.store import sha256_of
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
+from video_env.models.temporal_shift import TemporalShiftMobileNetV2
 
 BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim"]
+Interpolation = Literal["bilinear", "nearest"]
 
 
 def small_backbone() -> nn.Module:
@@ -85,56 +87,80 @@ BACKBONES: dict[str, Backbone] = {
 
 
 class FrameNetwork(nn.Module):
-    """A backbone with its preprocessing: uint8 frames [B, H, W, 3] to features float32 [B, D].
+    """A backbone with its preprocessing: uint8 frames [..., H, W, 3] to features float32 [..., D].
 
-    Frames are scaled to the backbone's input size (bilinear, antialiased) and normalised.
+    Frames are scaled to the backbone's input size and normalised.
 
     Args:
         name: one of ``BACKBONES``.
         input_size: pixels; the backbone's own by default.
+        temporal_shift: ``shift_div`` of the temporal shift in MobileNetV2's residual blocks, 0 for none.
+            With it frames see their neighbours, so the input must be whole videos, [B, T, H, W, 3].
+        interpolation: ``bilinear`` (antialiased) or ``nearest``, as the released OCSampler does it.
     """
 
-    def __init__(self, name: BackboneName, *, input_size: int | None = None) -> None:
+    def __init__(
+        self,
+        name: BackboneName,
+        *,
+        input_size: int | None = None,
+        temporal_shift: int = 0,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
         super().__init__()
         if name not in BACKBONES:
             raise InputError(f"network {name!r}: expected one of {', '.join(BACKBONES)}")
+        if temporal_shift and name != "mobilenet_v2":
+            raise InputError(f"temporal_shift {temporal_shift}: network {name} has none, only mobilenet_v2")
         spec = BACKBONES[name]
         self.name = name
         self.input_size = input_size or spec.input_size
         self.features = spec.features
-        self.backbone = spec.build()
+        self.temporal_shift = temporal_shift
+        self.interpolation = interpolation
+        self.backbone = TemporalShiftMobileNetV2(temporal_shift) if temporal_shift else spec.build()
         self.register_buffer("mean", torch.tensor(spec.mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(spec.deviation)[:, None, None], persistent=False)
         self.mean: torch.Tensor
         self.deviation: torch.Tensor
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self.prepare(frames))
+        lead = frames.shape[:-3]
+        return self.look(self.prepare(frames.flatten(0, -4)).unflatten(0, lead))
+
+    def look(self, images: torch.Tensor) -> torch.Tensor:
+        """Prepared images [..., 3, S, S] to features [..., D]."""
+        if self.temporal_shift:
+            return self.backbone(images)
+        return self.backbone(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
 
     def prepare(self, frames: torch.Tensor) -> torch.Tensor:
         """Scale and normalise: uint8 [B, H, W, 3] to float32 [B, 3, S, S]."""
         images = frames.permute(0, 3, 1, 2).float() / 255
         size = self.input_size
         if size is not None and images.shape[2:] != (size, size):
-            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+            antialias = self.interpolation == "bilinear"
+            images = F.interpolate(images, (size, size), mode=self.interpolation, antialias=antialias)
         return (images - self.mean) / self.deviation
 
     def gflops(self, frame_size: int) -> float:
         """Counted cost of one frame of this size, in 10^9 multiply-adds."""
         size = self.input_size or frame_size
-        return count_gflops(self.backbone, torch.empty(1, 3, size, size))
+        image = torch.empty(1, 3, size, size)
+        return count_gflops(self.backbone, image[None] if self.temporal_shift else image)
 
 
 class CacheEncoder:
-    """A frame network as the cache builder wants it: uint8 frames in, float16 features out.
+    """A frame network as the cache builder wants it: uint8 videos in, float16 features out.
 
     Args:
         network: in evaluation mode from now on.
         weights: where its weights came from, for the cache's records.
         frame_size: pixels of the cache's frames.
         device: where it runs.
-        batch: frames that go through the network together; a number, not a matter of memory at hand,
-            because the last bits of features depend on it.
+        batch: frames that go through the network together (rounded to whole videos where frames see
+            their neighbours); a number, not a matter of memory at hand, because the last bits of
+            features depend on it.
     """
 
     def __init__(
@@ -149,12 +175,21 @@ class CacheEncoder:
             "frame_size": frame_size,
             "weights": weights,
         }
+        if network.temporal_shift:
+            self.source["temporal_shift"] = network.temporal_shift
+        if network.interpolation != "bilinear":
+            self.source["interpolation"] = network.interpolation
         self._batch = batch
 
     @torch.inference_mode()
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        batches = torch.from_numpy(frames).split(self._batch)
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        frames = torch.from_numpy(clips)
+        if self.network.temporal_shift:
+            batches = frames.split(max(1, self._batch // clips.shape[1]))
+        else:
+            batches = frames.flatten(0, 1).split(self._batch)
         features = torch.cat([self.network(batch.to(self.device)).half().cpu() for batch in batches])
+        features = features.reshape(*clips.shape[:2], -1)
         if not features.isfinite().all():
             raise InputError(
                 f"network {self.network.name}: its features are not finite in float16 (largest 65504); "
@@ -184,16 +219,32 @@ def load_weights(network: FrameNetwork, weights: str) -> str:
     if weights == "torchvision":
         state, record = _torchvision_weights(network.name)
     else:
-        state, record = _read_state_dict(Path(weights)), f"sha256:{sha256_of(Path(weights))}"
+        state, record = read_state_dict(Path(weights)), f"sha256:{sha256_of(Path(weights))}"
     last = BACKBONES[network.name].last_layer
     state = {name: tensor for name, tensor in state.items() if not (last and name.startswith(last))}
     load_state(network.backbone, state, where=f"weights {weights} for {network.name}")
     return record
 
 
-def load_state(module: nn.Module, state: dict[str, torch.Tensor], *, where: str) -> None:
-    """``load_state_dict`` with one error that lists every missing, extra and mis-shaped entry."""
-    own = module.state_dict()
+def load_state(
+    module: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    *,
+    where: str,
+    names: Callable[[str], str] = lambda own: own,
+) -> None:
+    """``load_state_dict`` with one error that lists every missing, extra and mis-shaped entry.
+
+    Args:
+        module: changed in place.
+        state: the entries.
+        where: they come from, for the error.
+        names: what the entry of one of the module's own names is called there.
+
+    Raises:
+        InputError: entries do not fit, or hold values that are not finite.
+    """
+    own = {names(name): tensor for name, tensor in module.state_dict().items()}
     # Written by BatchNorm since 2018 and never used for inference; older files lack it.
     ignored = {name for name in own if name.endswith("num_batches_tracked")}
     faults = [f"missing {name}" for name in own if name not in state and name not in ignored]
@@ -203,13 +254,25 @@ def load_state(module: nn.Module, state: dict[str, torch.Tensor], *, where: str)
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    faults += [
+        f"{name} has values that are not finite"
+        for name in own
+        if name in state and state[name].is_floating_point() and not state[name].isfinite().all()
+    ]
     if faults:
-        shown = "; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" if len(faults) > 12 else "")
+        shown = "; ".join(faults[:40]) + (f"; and {len(faults) - 40} more" if len(faults) > 40 else "")
         raise InputError(f"{where}: {len(faults)} entries do not fit: {shown}")
-    module.load_state_dict(state, strict=False)
+    found = {name: state[names(name)] for name in module.state_dict() if names(name) in state}
+    module.load_state_dict(found, strict=False)
 
 
-def _read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+    """A file's tensors by name: safetensors, or torch.save's, also under ``state_dict`` and with
+    DataParallel's ``module.``; reading never executes code from the file.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
     state: Any
     if not file.is_file():
         raise InputError(f"weights file {file}: no such file")
@@ -222,9 +285,20 @@ def _read_state_dict(file: Path) -> dict[str, torch.Tensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise InputError(f"weights file {file}: not a readable state dict ({error})") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"weights file {file}: expected a dict of tensors by name")
+    return plain_state_dict(state, where=f"weights file {file}")
+
+
+def plain_state_dict(state: Any, *, where: str) -> dict[str, torch.Tensor]:
+    """Tensors by name, taken out of ``state_dict`` and rid of ``module.``, where they have such.
+
+    Raises:
+        InputError: there is something else in it.
+    """
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise InputError(f"{where}: expected a dict of tensors by name")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 

@@ -1,0 +1,148 @@
+"""OCSampler's frame-number budget: how many frames each video needs.
+
+The paper (Lin et al. 2022) adds a module on the skim features that predicts, for each video,
+how many frames to process; its code was not released, so this is our reading of it. The policy ranks the
+candidates. A number n *suffices* for a video if the recognizer is right on the n best of them and stays
+right for every larger number; where it is not even right on all T, T is taken to suffice. The head
+learns, for every n, the chance that n suffices. At test time it takes the n that maximises
+
+    P(n suffices) − λ · n · (GFLOPs of a frame),
+
+which is FrameSelect's aim with the quality ``correct``: λ sweeps the trade-off without a new training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from video_env.envs.rewards import Verdicts, subset_bits
+
+
+class FrameBudget(nn.Module):
+    """The chance that the n best frames suffice, for every n.
+
+    Two 1-D convolutions over time (kernels 3 and 5) on the skim features and the policy's
+    log-probabilities, their maximum and mean over time, and one linear layer.
+
+    Args:
+        features: D of the skim features.
+        num_candidates: T.
+        hidden: channels.
+    """
+
+    def __init__(self, features: int, num_candidates: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.layers = nn.Sequential(
+            nn.Conv1d(features + 1, hidden, 3, padding=1), nn.ReLU(),
+            nn.Conv1d(hidden, hidden, 5, padding=2), nn.ReLU(),
+        )  # fmt: skip
+        self.output = nn.Linear(2 * hidden, num_candidates)
+
+    def forward(self, features: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
+        """Skim features [B, T, D] and the policy's log p [B, T] to logits [B, T]: entry n − 1 is that
+        of "n suffices"."""
+        seen = torch.cat([self.norm(features), log_probabilities.unsqueeze(-1)], dim=-1)
+        maps = self.layers(seen.mT)
+        return self.output(torch.cat([maps.amax(dim=-1), maps.mean(dim=-1)], dim=-1))
+
+
+@dataclass(frozen=True)
+class BudgetTraining:
+    """Settings of the head's training.
+
+    Attributes:
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        learning_rate: AdamW's, falling to 0 along a cosine.
+        seed: decides every draw.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+def sufficient_frames(right: np.ndarray) -> np.ndarray:
+    """The smallest number of frames that suffices.
+
+    Args:
+        right: bool [B, T]; entry n − 1 says whether the recognizer is right on the n best frames.
+
+    Returns:
+        int64 [B], 1 to T: the smallest n that is right and stays right for all larger numbers; T where
+        even all T frames are wrong.
+    """
+    num_candidates = right.shape[1]
+    ends_right = right[:, ::-1].cumprod(axis=1).sum(axis=1)
+    return np.minimum(num_candidates - ends_right + 1, num_candidates)
+
+
+def right_by_number(verdicts: Verdicts, video: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+    """bool [B, T]: whether the recognizer is right on the n best frames, for every n.
+
+    Args:
+        verdicts: of the videos' split.
+        video: int64 [B], positions in it.
+        ranked: int64 [B, T], candidates from the best to the worst.
+    """
+    bits = subset_bits(ranked.shape[1])
+    chosen = np.zeros(ranked.shape, np.int8)
+    columns = []
+    for position in range(ranked.shape[1]):
+        np.put_along_axis(chosen, ranked[:, position, None], 1, axis=1)
+        columns.append(verdicts.prediction(video, chosen, chosen @ bits) == verdicts.labels[video])
+    return np.stack(columns, axis=1)
+
+
+def train_budget(
+    head: FrameBudget,
+    features: torch.Tensor,
+    log_probabilities: torch.Tensor,
+    enough: np.ndarray,
+    settings: BudgetTraining,
+) -> float:
+    """Train the head, in place; returns the last epoch's mean loss.
+
+    Args:
+        head: on the device of the features.
+        features: float [V, T, D], skim features of the training videos.
+        log_probabilities: float [V, T], the policy's.
+        enough: int64 [V], 1 to T, by ``sufficient_frames``.
+        settings: see ``BudgetTraining``.
+    """
+    generator = np.random.default_rng(settings.seed)
+    numbers = torch.arange(1, features.shape[1] + 1, device=features.device)
+    suffices = (numbers >= torch.from_numpy(enough).to(features.device)[:, None]).float()
+    batches = -(-len(features) // settings.batch_size)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * batches)
+    total = 0.0
+    for _ in range(settings.epochs):
+        total = 0.0
+        for batch in np.array_split(generator.permutation(len(features)), batches):
+            logits = head(features[batch], log_probabilities[batch])
+            loss = F.binary_cross_entropy_with_logits(logits, suffices[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach())
+    return total / batches
+
+
+def choose_numbers(logits: torch.Tensor, cost_per_frame: float) -> torch.Tensor:
+    """int64 [B], 1 to T: the n that maximises P(n suffices) − cost · n, of equal ones the smallest.
+
+    Args:
+        logits: float [B, T], the head's.
+        cost_per_frame: λ times the GFLOPs of a frame, at least 0.
+    """
+    numbers = torch.arange(1, logits.shape[1] + 1, device=logits.device)
+    return (logits.sigmoid() - cost_per_frame * numbers).argmax(dim=1) + 1

@@ -1,0 +1,60 @@
+"""The published systems with their released weights: ``load_published(method, checkpoint, ...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.published_ocsampler import PublishedOCSampler, load_ocsampler
+from video_env.errors import InputError
+from video_env.models.backbones import plain_state_dict, read_state_dict
+
+METHODS = {"ocsampler": load_ocsampler}
+
+
+def load_published(
+    method: str, state_dict_or_path: Mapping[str, Any] | str | Path, **options: Any
+) -> PublishedOCSampler:
+    """A published system with the weights of a released checkpoint.
+
+    Args:
+        method: ``ocsampler``.
+        state_dict_or_path: the state dict, plain or under ``state_dict``, with or without
+            DataParallel's ``module.``; or the path of a file of it (torch.save or safetensors), which
+            is read without executing code from it.
+        options: what the weights do not tell. For ``ocsampler``: ``num_frames=6``, N, and
+            ``shift_div=10``, of the temporal shift (8 for Mini-Kinetics).
+
+    Returns:
+        The module in evaluation mode; every other size is that of the checkpoint's entries.
+
+    Raises:
+        InputError: the method or an option is unknown or out of range, the file is missing or
+            unreadable, or its entries do not fit (one message lists all that are missing, unexpected
+            or mis-shaped).
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    if isinstance(state_dict_or_path, (str, Path)):
+        where, state = f"checkpoint {state_dict_or_path}", read_state_dict(Path(state_dict_or_path))
+    else:
+        where = f"{method} checkpoint"
+        state = plain_state_dict(_tensors(state_dict_or_path), where=where)
+    try:
+        return METHODS[method](state, where=where, **options)
+    except TypeError as error:
+        raise InputError(f"{method}: {error}") from error
+
+
+def _tensors(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """NumPy arrays become tensors, at both levels."""
+    if isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in state.items()
+    }

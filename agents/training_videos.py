@@ -1,0 +1,109 @@
+"""What OCSampler is trained on: how each training video looks, and what chosen frames of it are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from agents.set_probability import all_sets
+from video_env.cache.store import Cache
+from video_env.data.sampling import segment_edges
+from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.models.backbones import FrameNetwork
+
+LOOKED_AT_TOGETHER = 32  # videos; bounds the memory that frames take
+LARGEST_IN_MEMORY = 1 << 30  # bytes of scaled frames that are kept rather than made anew in every epoch
+
+
+class TrainingVideos:
+    """The videos of a cache's training split: their skim features or frames, and their rewards.
+
+    Args:
+        cache: has ``skim``, or ``frames`` where a skim network is trained.
+        reward: quality by name.
+        skim: the network that looks at the frames; None for the cached features.
+        device: where features go.
+
+    Raises:
+        CacheError: the cache lacks what is needed; the message says how to make it.
+    """
+
+    def __init__(self, cache: Cache, reward: str, skim: FrameNetwork | None, device: torch.device) -> None:
+        self.cache = cache
+        self.rows = cache.rows("train")
+        self.verdicts = Verdicts(cache, self.rows)
+        self._quality = quality(reward)
+        self._bits = subset_bits(cache.num_candidates)
+        self._skim, self._device = skim, device
+        self._features = torch.from_numpy(cache["skim"][self.rows]) if skim is None else None
+        self._frames = None if skim is None else cache["frames"]
+        self._images: torch.Tensor | None = None
+        if skim is not None:
+            first = self._prepared(np.arange(1))
+            if first.numel() * first.element_size() * len(self) <= LARGEST_IN_MEMORY:
+                self._images = torch.cat([self._prepared(part) for part in self._parts()])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def features(self, videos: np.ndarray, flips: np.random.Generator | None = None) -> torch.Tensor:
+        """Skim features float32 [B, T, D], with gradients to the skim network if it is being trained.
+
+        Args:
+            videos: int64 [B], positions within the training split.
+            flips: draws which videos are mirrored, all frames of a video alike; none without it.
+        """
+        if self._features is not None:
+            return self._features[videos].float().to(self._device)
+        assert self._skim is not None
+        images = self._prepared(videos) if self._images is None else self._images[videos].to(self._device)
+        if flips is not None:
+            mirrored = torch.from_numpy(flips.random(len(videos)) < 0.5).to(self._device)
+            images = images.where(~mirrored[:, None, None, None, None], images.flip(-1))
+        return self._skim.look(images)
+
+    def all_features(self) -> torch.Tensor:
+        """Skim features of all training videos, float32 [V, T, D]; to be called without gradients."""
+        return torch.cat([self.features(part) for part in self._parts()])
+
+    def gain(self, videos: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The reward of drawn frames: their quality less that of a baseline, one random frame in each of
+        N uniform segments. float64 [B], for videos [B] and frames [B, N]."""
+        baseline = random_in_segments(len(videos), self.cache.num_candidates, chosen.shape[1], generator)
+        return self._value(videos, chosen) - self._value(videos, baseline)
+
+    def quality_of_all_sets(self, videos: np.ndarray, num_frames: int) -> np.ndarray:
+        """float64 [B, C(T, N)], in the order of ``set_probability.all_sets``."""
+        sets = all_sets(self.cache.num_candidates, num_frames).numpy()
+        frames = np.tile(sets, (len(videos), 1))
+        return self._value(np.repeat(videos, len(sets)), frames).reshape(len(videos), len(sets))
+
+    def _prepared(self, videos: np.ndarray) -> torch.Tensor:
+        """The frames as the skim network takes them, float32 [B, T, 3, S, S]."""
+        assert self._skim is not None
+        assert self._frames is not None
+        frames = torch.from_numpy(self._frames[self.rows[videos]]).to(self._device)
+        return self._skim.prepare(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        return in_parts(len(self), LOOKED_AT_TOGETHER)
+
+    def _value(self, videos: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        mask = np.zeros((len(videos), self.cache.num_candidates), np.int8)
+        np.put_along_axis(mask, frames, 1, axis=1)
+        return self._quality(Choice(self.verdicts, videos, mask, mask @ self._bits))
+
+
+def random_in_segments(
+    count: int, num_candidates: int, num_frames: int, generator: np.random.Generator
+) -> np.ndarray:
+    """int64 [count, N]: one random candidate in each of N uniform segments, the published baseline."""
+    edges = segment_edges(num_candidates, num_frames)
+    return generator.integers(edges[:-1], edges[1:], (count, num_frames))
+
+
+def in_parts(count: int, size: int) -> Iterator[np.ndarray]:
+    """0 to count − 1 in parts of at most this size, in order."""
+    yield from np.array_split(np.arange(count), -(-count // size))

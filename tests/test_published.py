@@ -1,0 +1,218 @@
+"""The published OCSampler against its golden case and the costs that the paper's models have."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from agents.ocsampler import PUBLISHED, OCSampler, policy_gradient_loss
+from agents.published import load_published
+from agents.published_ocsampler import PublishedOCSampler
+from agents.set_probability import log_set_probability
+from tests import golden
+from video_env.cache.derive import cache_from_arrays
+from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.errors import InputError
+from video_env.models.cost import count_gflops
+from video_env.models.recognizers import store_recognizer
+from video_env.models.temporal_shift import temporal_shift
+
+CASE = "ocsampler_10to6"
+
+
+def close(ours: torch.Tensor | np.ndarray, recorded: np.ndarray) -> bool:
+    """Within 1e-3 of the recorded output's scale."""
+    return bool(np.abs(np.asarray(ours) - recorded).max() <= 1e-3 * np.abs(recorded).max())
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    state, scale = golden.state_dict(CASE), golden.read(CASE)[0]["config"]["head_scale"]
+    for name in ("cls_head.fc.weight", "cls_head.fc.bias"):
+        state[name] = state[name] * scale
+    return state
+
+
+@pytest.fixture(scope="module")
+def network(state: dict[str, torch.Tensor]) -> PublishedOCSampler:
+    return load_published("ocsampler", state, num_frames=6, shift_div=10)
+
+
+@pytest.fixture(scope="module")
+def frames() -> torch.Tensor:
+    facts = golden.read(CASE)[0]
+    return golden.video(facts["video_seed"], tuple(facts["video_shape"]))
+
+
+def test_golden_choice_and_scores(network: PublishedOCSampler, frames: torch.Tensor) -> None:
+    recorded = golden.read(CASE)[1]
+    assert not network.training
+    with torch.no_grad():
+        output = network(frames)
+    assert output.frames.dtype == torch.int64
+    assert output.frames.tolist() == recorded["test_indices"].tolist()
+    assert close(output.frame_probs, recorded["frame_probs"])
+    assert close(output.scores, recorded["test_scores"])
+
+
+def test_golden_loss_and_gradient(tmp_path: Path, network: PublishedOCSampler, frames: torch.Tensor) -> None:
+    """The agent's own rewards, on a cache with the golden embeddings, and its own loss."""
+    facts, recorded = golden.read(CASE)
+    config = facts["config"]
+    with torch.no_grad():
+        embedding = network.embedding.look(frames).numpy()
+    index = pd.DataFrame({"video": ["a", "b"], "label": recorded["labels"], "split": "train"})
+    classes = [str(number) for number in range(config["num_classes"])]
+    cache = cache_from_arrays(
+        tmp_path / "cache", index, {"embedding": embedding}, classes, {"embedding": 4.1}
+    )
+    cache = store_recognizer(cache, network.recognizer, network.recognizer.gflops())
+    verdicts, videos = Verdicts(cache, cache.rows("train")), np.arange(2)
+
+    def score(chosen: np.ndarray) -> np.ndarray:
+        mask = np.zeros((2, config["num_candidates"]), np.int8)
+        np.put_along_axis(mask, chosen, 1, axis=1)
+        choice = Choice(verdicts, videos, mask, mask @ subset_bits(config["num_candidates"]))
+        return quality("largest_probability")(choice)
+
+    sampled, baseline = score(recorded["sampled"]), score(recorded["baseline"])
+    assert close(sampled.mean(), recorded["sampled_score"])
+    assert close(baseline.mean(), recorded["baseline_score"])
+    assert close((sampled - baseline).mean(), recorded["reward"])
+
+    network.zero_grad()
+    log_probabilities = network.log_probabilities(frames)
+    chosen = torch.from_numpy(recorded["sampled"])
+    assert close(
+        log_set_probability(log_probabilities, chosen).exp().mean().detach(), recorded["set_prob_mean"]
+    )
+    entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+    assert close((config["entropy_coef"] * entropy).detach(), recorded["entropy_times_rate"])
+    gain = torch.from_numpy(sampled - baseline).float()
+    loss = policy_gradient_loss(log_probabilities, chosen, gain) - config["entropy_coef"] * entropy.mean()
+    loss.backward()
+    assert close(loss.detach(), recorded["loss"])
+    gradient = network.policy.score.weight.grad
+    assert gradient is not None
+    assert close(gradient, recorded["grad_logit_weight"])
+
+
+@pytest.mark.parametrize(("num_frames", "gflops"), [(6, 25.55), (5, 21.46)])
+def test_counted_cost_is_the_published_one(num_frames: int, gflops: float) -> None:
+    network = PublishedOCSampler(200, num_frames=num_frames)
+    assert count_gflops(network, torch.empty(1, 10, 3, 224, 224)) == pytest.approx(gflops, rel=0.005)
+
+
+def test_published_settings() -> None:
+    """The released settings as PUBLISHED.md of the project states them."""
+    settings = PUBLISHED
+    assert (settings.num_frames, settings.temporal_shift, settings.entropy) == (6, 10, 0.1)
+    assert (settings.optimiser, settings.learning_rate, settings.momentum) == ("sgd", 0.005, 0.9)
+    assert (settings.weight_decay, settings.gradient_norm) == (1e-4, 40)
+    assert (settings.epochs, settings.batch_size, settings.policy) == (50, 40, "linear")
+
+
+def test_temporal_shift_by_hand() -> None:
+    """Channel by channel, with a loop: from the next frame, from the previous one, unmoved."""
+    maps = torch.randn(2, 4, 7, 1, 1)
+    shifted = temporal_shift(maps.flatten(0, 1), num_frames=4, shift_div=3).unflatten(0, (2, 4))
+    for frame in range(4):
+        for channel in range(7):
+            source = frame + (1 if channel < 2 else -1 if channel < 4 else 0)
+            expected = maps[:, source, channel] if 0 <= source < 4 else torch.zeros(2, 1, 1)
+            assert torch.equal(shifted[:, frame, channel], expected), (frame, channel)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "meta": {"epoch": 3}},
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    ],
+)
+def test_a_file_is_read_like_the_dict(
+    tmp_path: Path,
+    state: dict[str, torch.Tensor],
+    network: PublishedOCSampler,
+    wrap: Callable[[dict[str, torch.Tensor]], dict[str, object]],
+) -> None:
+    torch.save(wrap(state), tmp_path / "released.pth")
+    again = load_published("ocsampler", tmp_path / "released.pth")
+    for (name, tensor), other in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other), name
+
+
+def test_sizes_come_from_the_checkpoint(state: dict[str, torch.Tensor]) -> None:
+    smaller = dict(state)
+    for name in ("layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias",
+                 "layers.1.running_mean", "layers.1.running_var"):  # fmt: skip
+        smaller[f"cls_head.{name}"] = state[f"cls_head.{name}"][:32]
+    smaller["cls_head.fc.weight"] = state["cls_head.fc.weight"][:7, :32]
+    smaller["cls_head.fc.bias"] = state["cls_head.fc.bias"][:7]
+    network = load_published("ocsampler", smaller, num_frames=2, shift_div=8)
+    with torch.no_grad():
+        output = network(torch.zeros(1, 3, 3, 64, 64))
+    assert output.scores.shape == (1, 7)
+    assert output.frames.shape == (1, 2)
+
+
+def test_checkpoints_that_do_not_fit(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    wrong = dict(state)
+    del wrong["sampler.layer2.1.conv.0.net.conv.weight"], wrong["cls_head.fc.weight"]
+    wrong["glancer.net.weight"] = torch.zeros(1)
+    wrong["sampler.logit.weight"] = torch.zeros(1, 64)
+    wrong["cls_head.fc.bias"] = torch.full_like(state["cls_head.fc.bias"], float("nan"))
+    with pytest.raises(InputError) as caught:
+        load_published("ocsampler", wrong)
+    for part in ("missing sampler.layer2.1.conv.0.net.conv.weight", "missing cls_head.fc.weight",
+                 "unexpected glancer.net.weight", "sampler.logit.weight has shape (1, 64), expected (1, 1280)",
+                 "cls_head.fc.bias has values that are not finite", "5 entries do not fit"):  # fmt: skip
+        assert part in str(caught.value)
+    for options, message in (({"num_frames": 0}, "num_frames: found 0"), ({"shift_div": 0}, "shift_div: found 0"),
+                             ({"patch_size": 96}, "patch_size")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            load_published("ocsampler", state, **options)
+    with pytest.raises(InputError, match="expected one of ocsampler"):
+        load_published("adaframe", state)
+    with pytest.raises(InputError, match="no such file"):
+        load_published("ocsampler", tmp_path / "none.pth")
+    (tmp_path / "half.pth").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match=r"half\.pth: not a readable state dict"):
+        load_published("ocsampler", tmp_path / "half.pth")
+    with pytest.raises(InputError, match="expected a dict of tensors"):
+        load_published("ocsampler", {"state_dict": {"epoch": 3}})
+
+
+def test_frames_that_do_not_fit(network: PublishedOCSampler) -> None:
+    for shape in ((1, 5, 3, 64, 64), (10, 3, 64, 64), (1, 10, 1, 64, 64)):
+        with pytest.raises(InputError, match="frames: found shape"):
+            network(torch.zeros(shape))
+
+
+def test_an_agent_from_a_checkpoint_chooses_what_the_checkpoint_chooses(
+    tmp_path: Path, network: PublishedOCSampler
+) -> None:
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (5, 10, 64, 64, 3), dtype=np.uint8)
+    index = pd.DataFrame({"video": list("abcde"), "label": 0, "split": "test"})
+    cache = cache_from_arrays(tmp_path / "cache", index, {"frames": pixels}, ["a"], {"embedding": 1.0})
+    agent = OCSampler.from_published(network, cache, device="cpu")
+    action, _ = agent.predict({"video": np.arange(5)[:, None]})
+    chosen = np.sort(np.argsort(-action, axis=1)[:, :6], axis=1)
+    scaled = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).float() / 255
+    with torch.no_grad():
+        log_p = network.log_probabilities((scaled - network.skim.mean) / network.skim.deviation)
+    assert chosen.tolist() == log_p.topk(6).indices.sort().values.tolist()
+    by_hand = agent.predict({"frames": pixels[2]})[0]
+    assert np.array_equal(by_hand, action[2])
+    agent.save(tmp_path / "agent.pt")
+    again = OCSampler.load(tmp_path / "agent.pt", cache=cache, device="cpu")
+    assert np.array_equal(again.predict({"video": np.arange(5)[:, None]})[0], action)
+    whole = 10 * 0.0985 + 1e-5  # ten frames of MobileNetV2 at 128x128 and the linear layer
+    assert agent.gflops == pytest.approx(whole, rel=0.02)
+    few = cache_from_arrays(tmp_path / "few", index, {"frames": pixels[:, :4]}, ["a"], {"embedding": 1.0})
+    with pytest.raises(InputError, match="num_frames: found 6, expected at most 4"):
+        OCSampler.from_published(network, few)
