@@ -197,7 +197,6 @@ class OCSampler:
     ) -> None:
         self.settings, self._shape, self._cache = settings, shape, cache
         self.num_candidates = int(shape["num_candidates"])
-        self.cost_per_gflop = settings.cost_per_gflop
         self.device = resolve_device(device)
         with seeded(settings.seed):
             self.skim = (
@@ -221,10 +220,26 @@ class OCSampler:
         # One module of all parts that there are: what is saved, moved and put into evaluation mode.
         self.network = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
         self.network.to(self.device)
+        self.cost_per_gflop = settings.cost_per_gflop
         self._costs = self._count_gflops()
         self.epoch = 0
         self.training_seconds = 0.0
         self._draws = torch.Generator(self.device).manual_seed(settings.seed)
+
+    @property
+    def cost_per_gflop(self) -> float | None:
+        return self._cost_per_gflop
+
+    @cost_per_gflop.setter
+    def cost_per_gflop(self, value: float | None) -> None:
+        if value is not None and self.budget is None:
+            raise InputError(
+                f"cost_per_gflop {value}: this agent has no frame-number budget; train one with "
+                "OCSamplerSettings(cost_per_gflop=...)"
+            )
+        if value is not None and not 0 <= value < float("inf"):
+            raise InputError(f"cost_per_gflop: found {value}, expected a number of at least 0")
+        self._cost_per_gflop = value
 
     @property
     def observation(self) -> Literal["features", "index"]:
@@ -490,12 +505,9 @@ class OCSampler:
         return loss
 
     def _numbers(self, features: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
-        if self.budget is None:
-            raise InputError(
-                f"cost_per_gflop {self.cost_per_gflop}: this agent has no frame-number budget; train one "
-                "with OCSamplerSettings(cost_per_gflop=...)"
-            )
-        cost = float(self.cost_per_gflop or 0.0) * float(self._shape["frame_gflops"])
+        assert self.budget is not None
+        assert self.cost_per_gflop is not None
+        cost = self.cost_per_gflop * float(self._shape["frame_gflops"])
         return choose_numbers(self.budget(features, log_probabilities), cost)
 
     def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, tuple[int, ...]]:

@@ -14,19 +14,26 @@ from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import methods
 from compare.demo import DemoSettings, contact_sheet, run_demo
+from compare.published import (
+    PublishedName,
+    build_published_cache,
+    published_entry,
+    recognizer_is_of,
+)
 from compare.summary import write_summary
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import READERS
 from video_env.errors import InputError, require_seed
-from video_env.evaluation.budget import Metric
+from video_env.evaluation.budget import Metric, summarise
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
 from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
+from video_env.models.redraw import encoders_of, take_networks
 from video_env.models.train_recognizer import (
     RecognizerTraining,
     has_recognizer,
@@ -75,6 +82,10 @@ def cache(
     skim_weights: str = "torchvision",
     embedding: BackboneName | Literal["none"] = "resnet50",
     embedding_weights: str = "torchvision",
+    like: Path | None = None,
+    published: PublishedName | None = None,
+    checkpoint: Path | None = None,
+    shift_div: int = 10,
     device: str = "auto",
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(),  # noqa: B008
 ) -> None:
@@ -89,20 +100,39 @@ def cache(
         skim_weights: torchvision, random, or a file of weights.
         embedding: network for the recognizer's features, or none.
         embedding_weights: torchvision, random, or a file of weights.
+        like: a finished cache whose networks and recognizer are taken, for other draws of the same videos
+            (with --random-epoch); weights that it does not hold are given by --skim-weights and
+            --embedding-weights.
+        published: take the networks and the recognizer of a released checkpoint.
+        checkpoint: its file.
+        shift_div: of its temporal shift.
         device: auto, cpu, cuda:0, ...
         settings: how videos are read.
     """
+    resolve_device(device)
     table = READERS[annotation_format](annotations, videos)
-    encoders = {}
-    for array, name, weights in (("skim", skim, skim_weights), ("embedding", embedding, embedding_weights)):
-        if name != "none":
-            with seeded(0):
-                network = FrameNetwork(name)
-            record = load_weights(network, weights)
-            encoders[array] = CacheEncoder(
-                network, weights=record, frame_size=settings.frame_size, device=device
-            )
-    built = build_cache(table, out, settings, encoders)
+    if (published is None) != (checkpoint is None) or (published and like):
+        raise InputError("published: goes with --checkpoint FILE, and not with --like")
+    if checkpoint is not None:
+        built = build_published_cache(table, out, settings, checkpoint, shift_div=shift_div, device=device)
+    elif like is not None:
+        weights = {"skim": skim_weights, "embedding": embedding_weights}
+        files = {array: file for array, file in weights.items() if file not in ("torchvision", "random")}
+        source = Cache(like)
+        encoders_of(source, weights=files, device=device)  # fail before the videos are decoded
+        built = take_networks(build_cache(table, out, settings), source, weights=files, device=device)
+    else:
+        encoders = {}
+        for array, name, where in (
+            ("skim", skim, skim_weights),
+            ("embedding", embedding, embedding_weights),
+        ):
+            if name != "none":
+                with seeded(0):
+                    network = FrameNetwork(name)
+                record, size = load_weights(network, where), settings.frame_size
+                encoders[array] = CacheEncoder(network, weights=record, frame_size=size, device=device)
+        built = build_cache(table, out, settings, encoders)
     failures = pd.read_csv(out / "failures.csv")
     print(built)
     if len(failures):
@@ -181,6 +211,7 @@ def train_recognizer(
 def train_ocsampler(
     path: CacheFolder,
     out: Path,
+    drawn: tuple[Path, ...] = (),
     device: str = "auto",
     settings: Annotated[OCSamplerSettings, tyro.conf.arg(name="")] = OCSamplerSettings(),  # noqa: B008
 ) -> None:
@@ -189,13 +220,17 @@ def train_ocsampler(
     Args:
         path: the cache.
         out: the agent's file (.pt); logs go to a folder of the same name.
+        drawn: caches of the same videos, made with --random-epoch and --like, whose candidates training
+            takes in turn instead of those of the cache.
         device: auto, cpu, cuda:0, ...
         settings: of the agent and its training.
     """
     if out.suffix != ".pt":
         raise InputError(f"out {out}: expected a name that ends in .pt")
-    agent = methods.train_ocsampler(Cache(path), settings, out, device=device)
-    print(f"{out}: OCSampler, N = {agent.settings.num_frames}, trained in {agent.training_seconds:.0f} s")
+    caches = [Cache(one) for one in drawn]
+    agent = methods.train_ocsampler(Cache(path), settings, out, drawn=caches, device=device)
+    name = methods.ocsampler_name(settings)
+    print(f"{out}: {name}, N = {settings.num_frames}, trained in {agent.training_seconds:.0f} s")
 
 
 def train_sb3(
@@ -223,6 +258,9 @@ def evaluate(
     policy: str,
     out: Path,
     num_frames: int = 2,
+    cost_per_gflop: float | None = None,
+    published: PublishedName | None = None,
+    shift_div: int = 10,
     split: str = "test",
     method: str | None = None,
     seed: int = 0,
@@ -233,9 +271,12 @@ def evaluate(
     Args:
         path: the cache.
         policy: a saved agent's file, or uniform, random, centre, "single-frame confidence", motion,
-            oracle, "all frames".
+            oracle, "all frames"; or, with --published, a released checkpoint's file.
         out: the result table (.parquet).
-        num_frames: N, for methods that are not trained.
+        num_frames: N, for methods that are not trained here.
+        cost_per_gflop: λ of an OCSampler that was trained with a frame-number budget; its own by default.
+        published: what system the released checkpoint is of.
+        shift_div: of its temporal shift.
         split: train, validation or test.
         method: name in tables and curves; by default the policy's own.
         seed: of random, and the seed that the table states for methods that are not trained.
@@ -246,10 +287,17 @@ def evaluate(
     opened = Cache(path)
     resolve_device(device)
     require_seed(seed)
-    if policy in methods.UNTRAINED:
+    if cost_per_gflop is not None and (published or policy in methods.UNTRAINED):
+        raise InputError(f"cost_per_gflop {cost_per_gflop}: {policy} has no frame-number budget")
+    if published is not None:
+        file = Path(policy)
+        entry = published_entry(file, opened, num_frames=num_frames, shift_div=shift_div, device=device)
+        if not recognizer_is_of(file, opened):
+            print(f"the recognizer is that of {path}, not the checkpoint's own")
+    elif policy in methods.UNTRAINED:
         entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
-        entry = methods.saved_entry(Path(policy), opened, device=device)
+        entry = methods.saved_entry(Path(policy), opened, cost_per_gflop=cost_per_gflop, device=device)
     else:
         raise InputError(
             f"policy {policy!r}: expected a saved agent's file or one of {', '.join(methods.UNTRAINED)}"
@@ -258,10 +306,11 @@ def evaluate(
         entry = replace(entry, method=method)
     table = evaluate_entry(entry, opened, split)
     write_results(table, out)
-    top1, gflops, frames = (table[column].mean() for column in ("correct", "gflops", "frames"))
+    row = summarise(table).iloc[0]
     print(
-        f"{out}: {entry.method}, {entry.setting}: top-1 {top1:.3f} at {gflops:.4g} GFLOPs per video, "
-        f"{frames:.2f} frames, {len(table)} videos"
+        f"{out}: {entry.method}, {entry.setting}: top-1 {row['top1']:.3f}, mAP "
+        f"{row['mean_average_precision']:.3f} at {row['gflops']:.4g} GFLOPs per video, "
+        f"{row['frames']:.2f} frames, {len(table)} videos"
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,9 +56,12 @@ class DemoSettings:
         recognizer: how the recognizer is trained on the features.
         untrained_frames: numbers of frames for the heuristics and the oracle.
         ocsampler_frames: numbers of frames, one OCSampler each.
+        end_to_end_frames: numbers of frames, one OCSampler each that is trained from frames.
+        budget_costs: λ of the OCSampler with a frame-number budget, which is trained once.
         ppo_frames: numbers of frames, one PPO each.
         maskable_ppo_costs: λ, one MaskablePPO each.
-        ocsampler: what the OCSamplers' trainings share.
+        ocsampler: what the OCSamplers' trainings on cached features share.
+        end_to_end: what the OCSamplers' trainings from frames share.
         ppo: what the PPOs' trainings share.
     """
 
@@ -69,9 +73,14 @@ class DemoSettings:
     recognizer: RecognizerTraining = field(default_factory=lambda: RecognizerTraining(hidden=128))
     untrained_frames: tuple[int, ...] = (1, 2, 3, 4, 6)
     ocsampler_frames: tuple[int, ...] = (1, 2, 3, 4)
+    end_to_end_frames: tuple[int, ...] = (1, 2, 3)
+    budget_costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
     ppo_frames: tuple[int, ...] = (1, 2, 3)
     maskable_ppo_costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
     ocsampler: OCSamplerSettings = field(default_factory=OCSamplerSettings)
+    end_to_end: OCSamplerSettings = field(
+        default_factory=lambda: OCSamplerSettings(skim="small_skim", estimator="exact", epochs=15)
+    )
     ppo: SB3Settings = field(default_factory=SB3Settings)
 
 
@@ -177,15 +186,27 @@ def _entries(
     for name in UNTRAINED:
         counts = (cache.num_candidates,) if name == ALL_FRAMES else settings.untrained_frames
         yield name, [untrained_entry(name, cache, "test", count, seed) for count in counts]
-    agents: list[OCSampler] = []
-    for count in settings.ocsampler_frames:
-        options = {**asdict(settings.ocsampler), "num_frames": count, "seed": seed}
-        agents.append(
-            train_ocsampler(
-                cache, OCSamplerSettings(**options), folder / f"ocsampler-{count}.pt", device=device
-            )
-        )
+
+    def trained(shared: OCSamplerSettings, name: str, **options: Any) -> OCSampler:
+        own = replace(shared, seed=seed, **options)
+        return train_ocsampler(cache, own, folder / f"ocsampler-{name}.pt", device=device)
+
+    agents = [
+        trained(settings.ocsampler, f"{count}", num_frames=count) for count in settings.ocsampler_frames
+    ]
     yield "OCSampler", [ocsampler_entry(agent) for agent in agents]
+    agents = [
+        trained(settings.end_to_end, f"end-to-end-{count}", num_frames=count)
+        for count in settings.end_to_end_frames
+    ]
+    yield "OCSampler end to end", [ocsampler_entry(agent) for agent in agents]
+    if settings.budget_costs:
+        trained(settings.ocsampler, "budget", cost_per_gflop=settings.budget_costs[0])
+        file = folder / "ocsampler-budget.pt"
+        yield (
+            "OCSampler budget",
+            [saved_entry(file, cache, cost_per_gflop=cost, device=device) for cost in settings.budget_costs],
+        )
     for algorithm, varied, values in (
         ("ppo", "num_frames", settings.ppo_frames),
         ("maskable-ppo", "cost_per_gflop", settings.maskable_ppo_costs),
@@ -201,8 +222,8 @@ def _entries(
 def _draw_selections(cache: Cache, results: pd.DataFrame, file: Path, *, count: int = 3) -> None:
     """Filmstrips of a few test videos, with what each method chose at about two frames."""
     wanted = {
-        "uniform": "N = 2", "motion": "N = 2", "OCSampler": "N = 2", "PPO": "N = 2",
-        "MaskablePPO": "λ = 4", "oracle": "N = 2",
+        "uniform": "N = 2", "motion": "N = 2", "PPO": "N = 2", "MaskablePPO": "λ = 4",
+        "OCSampler": "N = 2", "OCSampler, budget": "λ = 4", "oracle": "N = 2",
     }  # fmt: skip
     videos = []
     for row in cache.rows("test")[:count]:

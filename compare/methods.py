@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,19 @@ def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: 
 
 
 def train_ocsampler(
-    cache: Cache, settings: OCSamplerSettings, file: Path, *, device: str = "auto"
+    cache: Cache,
+    settings: OCSamplerSettings,
+    file: Path,
+    *,
+    drawn: Sequence[Cache] = (),
+    device: str = "auto",
 ) -> OCSampler:
     """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
+    agent = OCSampler(cache, settings, drawn=drawn, device=device)
     if file.is_file():
-        agent = OCSampler.load(file, device=device)
-        _require_same_training(file, agent.settings, agent.trained_on, settings, cache)
-        return agent
-    agent = OCSampler(cache, settings, device=device)
+        finished = OCSampler.load(file, cache=cache, device=device)
+        _require_same_training(file, finished.settings, finished.trained_on, settings, agent.trained_on)
+        return finished
     checkpoint = file.with_suffix(".checkpoint")
     agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
     agent.save(file)
@@ -81,7 +87,7 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
     if file.is_file() and file.with_suffix(".json").is_file():
         record = _read_record(file.with_suffix(".json"))
         found = SB3Settings(**record["settings"])
-        _require_same_training(file, found, record["trained_on"], settings, cache)
+        _require_same_training(file, found, record["trained_on"], settings, cache.identity)
         return
     begun = time.perf_counter()
     model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
@@ -91,14 +97,28 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
     write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
 
-def saved_entry(file: Path, cache: Cache, *, device: str = "auto") -> Entry:
+def saved_entry(
+    file: Path, cache: Cache, *, cost_per_gflop: float | None = None, device: str = "auto"
+) -> Entry:
     """A saved agent: an OCSampler's file, or a Stable-Baselines3 .zip with its .json beside it.
 
+    Args:
+        file: the agent.
+        cache: what it will act on.
+        cost_per_gflop: λ of an OCSampler's frame-number budget, instead of its own.
+        device: where it runs.
+
     Raises:
-        InputError: the file is missing, is no agent, or was trained for another cache's shape.
+        InputError: the file is missing, is no agent, was trained for another cache's shape, or has no
+            budget that a λ could steer.
     """
     if file.suffix != ".zip":
-        return ocsampler_entry(OCSampler.load(file, device=device))
+        agent = OCSampler.load(file, cache=cache, device=device)
+        if cost_per_gflop is not None:
+            agent.cost_per_gflop = cost_per_gflop
+        return ocsampler_entry(agent)
+    if cost_per_gflop is not None:
+        raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
     record = _read_record(file.with_suffix(".json"))
     settings = SB3Settings(**record["settings"])
     policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
@@ -113,11 +133,13 @@ def saved_entry(file: Path, cache: Cache, *, device: str = "auto") -> Entry:
     )  # fmt: skip
 
 
-def _require_same_training(file: Path, found: object, found_on: str, settings: object, cache: Cache) -> None:
-    if found != settings or found_on != cache.identity:
+def _require_same_training(
+    file: Path, found: object, found_on: str, settings: object, wanted_on: str
+) -> None:
+    if found != settings or found_on != wanted_on:
         raise InputError(
             f"{file}: holds an agent with {found}, trained on {found_on}; now {settings} on "
-            f"{cache.identity} were asked for. Choose another file or delete this one"
+            f"{wanted_on} were asked for. Choose another file or delete this one"
         )
 
 

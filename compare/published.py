@@ -1,0 +1,96 @@
+"""Released checkpoints on a user's own videos: a cache made with one, and the entry that evaluates it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from agents.ocsampler import OCSampler
+from agents.published import load_published
+from agents.published_ocsampler import PublishedOCSampler
+from compare.methods import ocsampler_entry
+from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.store import Cache, sha256_of
+from video_env.data.annotations import Annotations
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import Entry
+from video_env.models.backbones import CacheEncoder
+from video_env.models.recognizers import NAME, store_recognizer
+from video_env.models.train_recognizer import add_subset_tables, has_recognizer
+
+PublishedName = Literal["ocsampler"]
+
+
+def build_published_cache(
+    annotations: Annotations,
+    out: Path,
+    settings: BuildSettings,
+    checkpoint: Path,
+    *,
+    shift_div: int = 10,
+    device: str = "auto",
+) -> Cache:
+    """A cache whose features and recognizer are those of a released OCSampler; an interrupted call goes on.
+
+    Args:
+        annotations: the videos, their labels numbered as the checkpoint's classes are.
+        out: folder of the cache.
+        settings: how videos are read; frames are kept, since the checkpoint's policy looks at them.
+        checkpoint: the released file.
+        shift_div: of its temporal shift.
+        device: where the networks run.
+
+    Raises:
+        InputError: the checkpoint does not fit, or a label is none of its classes.
+    """
+    if not settings.keep_frames:
+        raise InputError("keep_frames: found False, expected True: the checkpoint's policy looks at frames")
+    network = load_published("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
+    annotations = _with_classes(annotations, int(network.recognizer.config["classes"]), checkpoint)
+    weights = f"sha256:{sha256_of(checkpoint)}"
+    encoders = {
+        name: CacheEncoder(part, weights=weights, frame_size=settings.frame_size, device=device)
+        for name, part in (("skim", network.skim), ("embedding", network.embedding))
+    }
+    cache = build_cache(annotations, out, settings, encoders)
+    if not has_recognizer(cache):
+        recognizer = network.recognizer.cpu()
+        cache = store_recognizer(cache, recognizer, recognizer.gflops(), {"checkpoint": weights})
+    return add_subset_tables(cache, device)
+
+
+def published_entry(
+    checkpoint: Path, cache: Cache, *, num_frames: int, shift_div: int = 10, device: str = "auto"
+) -> Entry:
+    """A released OCSampler choosing frames on a cache; the recognizer is the cache's.
+
+    Raises:
+        InputError: the checkpoint does not fit, N is not from 1 to T, or the cache has no frames.
+    """
+    network = load_published("ocsampler", checkpoint, num_frames=num_frames, shift_div=shift_div)
+    assert isinstance(network, PublishedOCSampler)
+    agent = OCSampler.from_published(network, cache, device=device)
+    return replace(ocsampler_entry(agent), method="OCSampler, released")
+
+
+def recognizer_is_of(checkpoint: Path, cache: Cache) -> bool:
+    """Whether the cache's recognizer is the checkpoint's own."""
+    training = cache.meta.get("training", {}).get(NAME) or {}
+    return training.get("checkpoint") == f"sha256:{sha256_of(checkpoint)}"
+
+
+def _with_classes(annotations: Annotations, count: int, checkpoint: Path) -> Annotations:
+    """The annotations with as many classes as the checkpoint has.
+
+    Numbered classes may lack the last ones; named ones must be all there, or their numbers would mean
+    something else.
+    """
+    found, numbered = len(annotations.classes), all(name.isdecimal() for name in annotations.classes)
+    if found > count or (found < count and not numbered):
+        highest = f"labels up to {found - 1}" if numbered else f"{found} classes by name"
+        raise InputError(
+            f"annotations: found {highest}, expected the {count} classes of checkpoint {checkpoint} "
+            f"(labels 0 to {count - 1}, numbered as it was trained)"
+        )
+    return replace(annotations, classes=tuple(map(str, range(count)))) if numbered else annotations
