@@ -55,7 +55,8 @@ class OCSamplerSettings:
     Attributes:
         num_frames: N, frames drawn per video in training, and chosen in testing without a budget.
         cost_per_gflop: λ, in quality per GFLOP. With it a frame-number budget is learned too, and each
-            video gets as many frames as are worth their cost; without it, always N.
+            video gets as many frames as are worth their cost (the number drawn in a training step is then
+            itself drawn from 1 to N, so that the ranking serves every number); without it, always N.
         skim: cached (the policy is trained on the cache's skim features), or the network that is
             trained with it, end to end from the cached frames.
         skim_weights: what that network starts from: cache (the network that the cache's skim features
@@ -449,10 +450,16 @@ class OCSampler:
         for batch in batches:
             features = videos.features(batch, generator if settings.flips else None)
             log_probabilities = self.policy(features)
+            # With a budget the ranking is used for every number of frames, so it is trained for all up to N.
+            count = (
+                settings.num_frames if self.budget is None else generator.integers(settings.num_frames) + 1
+            )
             if settings.estimator == "exact":
-                loss, gain = self._exact_loss(videos, batch, log_probabilities)
+                loss, gain = self._exact_loss(videos, batch, log_probabilities, int(count))
             else:
-                loss, gain = self._sampled_loss(videos, batch, log_probabilities, generator, draws)
+                loss, gain = self._sampled_loss(
+                    videos, batch, log_probabilities, int(count), generator, draws
+                )
             entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean()
             optimiser.zero_grad()
             (loss - settings.entropy * entropy).backward()
@@ -470,20 +477,20 @@ class OCSampler:
         videos: TrainingVideos,
         batch: np.ndarray,
         log_probabilities: torch.Tensor,
+        count: int,
         generator: np.random.Generator,
         draws: torch.Generator,
     ) -> tuple[torch.Tensor, float]:
         """The policy-gradient loss of drawn sets, and their mean gain over the baseline."""
         repeated = log_probabilities.repeat(self.settings.draws, 1)
-        chosen = draw_sets(repeated.detach(), self.settings.num_frames, draws)
+        chosen = draw_sets(repeated.detach(), count, draws)
         gain = videos.gain(np.tile(batch, self.settings.draws), chosen.cpu().numpy(), generator)
         return policy_gradient_loss(repeated, chosen, torch.from_numpy(gain).to(repeated)), float(gain.mean())
 
     def _exact_loss(
-        self, videos: TrainingVideos, batch: np.ndarray, log_probabilities: torch.Tensor
+        self, videos: TrainingVideos, batch: np.ndarray, log_probabilities: torch.Tensor, count: int
     ) -> tuple[torch.Tensor, float]:
-        """The negative expected quality over all sets of N frames, and the expected quality."""
-        count = self.settings.num_frames
+        """The negative expected quality over all sets of so many frames, and the expected quality."""
         qualities = torch.from_numpy(videos.quality_of_all_sets(batch, count)).to(log_probabilities)
         expected = (log_probability_of_all_sets(log_probabilities, count).exp() * qualities).sum(dim=-1)
         return -expected.mean(), float(expected.detach().mean())
