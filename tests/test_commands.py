@@ -224,3 +224,38 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_packaged_cache_is_whole() -> None:
     assert sum(1 for _ in Cache(PACKAGED_CACHE).verify()) > 30
     assert sum(file.stat().st_size for file in PACKAGED_CACHE.rglob("*") if file.is_file()) < 10e6
+
+
+def test_other_draws_of_the_same_videos(
+    tmp_path: Path, demo_videos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, drawn = tmp_path / "cache", tmp_path / "drawn"
+    data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
+    sizes = ["--num-candidates", 6, "--frame-size", 48]
+    run("cache", *data, "--out", cache, *sizes, "--skim", "none", "--embedding", "none")
+    small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *small)
+    for _ in range(2):  # the second time there is nothing left to do
+        run("cache", *data, "--out", drawn, *sizes, "--random-epoch", 1, "--like", cache)
+    centre, random = Cache(cache), Cache(drawn)
+    assert random.arrays == centre.arrays
+    assert random.identity == centre.identity
+    # Six frames a segment: each draw stays in its own, and they are not all the centres.
+    assert (random["frame_index"][:] // 6 == np.arange(6)).all()
+    assert not np.array_equal(random["frame_index"][:], centre["frame_index"][:])
+    same = random["frame_index"][:] == centre["frame_index"][:]
+    assert np.allclose(random["embedding"][:][same], centre["embedding"][:][same], atol=2e-2)
+    agent = tmp_path / "agents" / "ocsampler.pt"
+    options = ["--skim", "small_skim", "--epochs", 2, "--cost-per-gflop", 4]
+    run("train", "ocsampler", cache, "--out", agent, "--drawn", drawn, *options)
+    run("evaluate", cache, "--policy", agent, "--out", tmp_path / "budget.parquet", "--cost-per-gflop", 1)
+    table = pd.read_parquet(tmp_path / "budget.parquet")
+    assert table["setting"].iloc[0] == "λ = 1"
+    assert table["method"].iloc[0] == "OCSampler, end to end, budget"
+    assert (
+        main(["evaluate", str(cache), "--policy", "uniform", "--cost-per-gflop", "1", "--out", "a.parquet"])
+        == 2
+    )
+    assert "uniform has no frame-number budget" in capsys.readouterr().err
+    assert main(["cache", *map(str, data), "--out", str(tmp_path / "no"), "--published", "ocsampler"]) == 2
+    assert "goes with --checkpoint" in capsys.readouterr().err

@@ -12,8 +12,10 @@ from agents.ocsampler import PUBLISHED, OCSampler, policy_gradient_loss
 from agents.published import load_published
 from agents.published_ocsampler import PublishedOCSampler
 from agents.set_probability import log_set_probability
+from compare.cli import main
 from tests import golden
 from video_env.cache.derive import cache_from_arrays
+from video_env.cache.store import Cache
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
@@ -216,3 +218,51 @@ def test_an_agent_from_a_checkpoint_chooses_what_the_checkpoint_chooses(
     few = cache_from_arrays(tmp_path / "few", index, {"frames": pixels[:, :4]}, ["a"], {"embedding": 1.0})
     with pytest.raises(InputError, match="num_frames: found 6, expected at most 4"):
         OCSampler.from_published(network, few)
+
+
+def test_two_commands_from_a_released_file_to_a_result(
+    tmp_path: Path,
+    demo_videos: Path,
+    state: dict[str, torch.Tensor],
+    network: PublishedOCSampler,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = pd.read_csv(demo_videos / "annotations.csv")
+    table = table[table["split"] == "test"].head(4)
+    table["label"] = [3, 199, 0, 7]
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    torch.save({"state_dict": state}, tmp_path / "released.pth")
+    data = ["--videos", str(demo_videos / "videos"), "--annotations", str(tmp_path / "annotations.csv")]
+    released = ["--published", "ocsampler"]
+    build = [
+        "cache",
+        *data,
+        "--out",
+        str(tmp_path / "cache"),
+        *released,
+        "--checkpoint",
+        str(tmp_path / "released.pth"),
+    ]
+    assert main(build) == 0
+    assert main(build) == 0  # again: nothing to be done
+    evaluated = ["evaluate", str(tmp_path / "cache"), "--policy", str(tmp_path / "released.pth"), *released]
+    assert main([*evaluated, "--num-frames", "6", "--out", str(tmp_path / "results.parquet")]) == 0
+    assert "not the checkpoint's own" not in capsys.readouterr().out
+    results = pd.read_parquet(tmp_path / "results.parquet")
+
+    cache = Cache(tmp_path / "cache")
+    pixels = torch.from_numpy(cache["frames"][:])
+    with torch.no_grad():
+        output = network(network.embedding.prepare(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]))
+    assert [list(chosen) for chosen in results["selected"]] == output.frames.tolist()
+    assert close(np.stack(results["scores"].to_list()), output.scores.numpy())
+    assert results["gflops"].to_numpy() == pytest.approx(25.55, rel=0.005)
+    assert results["method"].iloc[0] == "OCSampler, released"
+
+    table["label"] = [3, 200, 0, 7]
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    assert main([*build[:6], str(tmp_path / "other"), *build[7:]]) == 2
+    assert "labels up to 200, expected the 200 classes" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert main([*evaluated, "--num-frames", "11", "--out", str(tmp_path / "no.parquet")]) == 2
+    assert "num_frames: found 11, expected at most 10" in capsys.readouterr().err
