@@ -29,10 +29,10 @@ def log_set_probability(log_probabilities: torch.Tensor, chosen: torch.Tensor) -
     Returns:
         float [...], at most 0.
     """
-    count = chosen.shape[-1]
-    inside = log_probabilities.gather(-1, chosen)
-    outside = log_probabilities.scatter(-1, chosen, -torch.inf).logsumexp(-1, keepdim=True)
-    return _log_reached(inside, outside, count)[..., 0]
+    probabilities = log_probabilities.double().exp()
+    inside = probabilities.gather(-1, chosen)
+    outside = probabilities.scatter(-1, chosen, 0).sum(dim=-1, keepdim=True)
+    return _reached(inside, outside, chosen.shape[-1])[..., 0].log().to(log_probabilities)
 
 
 def log_probability_of_all_sets(log_probabilities: torch.Tensor, count: int) -> torch.Tensor:
@@ -45,8 +45,9 @@ def log_probability_of_all_sets(log_probabilities: torch.Tensor, count: int) -> 
     Returns:
         float [..., C(T, N)], whose exponentials sum to 1.
     """
-    nothing = torch.full_like(log_probabilities[..., :1], -torch.inf)
-    return _log_reached(log_probabilities, nothing, count)
+    probabilities = log_probabilities.double().exp()
+    nothing = torch.zeros_like(probabilities[..., :1])
+    return _reached(probabilities, nothing, count).log().to(log_probabilities)
 
 
 def all_sets(num_candidates: int, count: int) -> torch.Tensor:
@@ -71,34 +72,35 @@ def draw_sets(
     return (log_probabilities + noise).topk(count, dim=-1).indices.sort(dim=-1).values
 
 
-def _log_reached(inside: torch.Tensor, outside: torch.Tensor, count: int) -> torch.Tensor:
-    """log q of every subset of this size of the K candidates ``inside`` [..., K], given the logarithm of
-    all that is ``outside`` [..., 1]."""
-    # What is left to draw from is added up, not taken from 1, which would lose all digits when little
-    # is left.
-    reached = torch.zeros_like(outside)
+def _reached(inside: torch.Tensor, outside: torch.Tensor, count: int) -> torch.Tensor:
+    """q of every subset of this size of the K candidates ``inside`` [..., K], given the probability of
+    all that is ``outside`` [..., 1]; in float64, where products of tiny probabilities are still numbers.
+    """
+    # Subsets come first and the batch last: whole rows are gathered, which is several times faster.
+    everything = torch.cat([inside, outside], dim=-1).reshape(-1, inside.shape[-1] + 1).mT.contiguous()
+    reached = torch.ones_like(everything[:1])
     for members, previous, left in _layers(inside.shape[-1], count, inside.device):
-        rest = torch.cat([outside.unsqueeze(-2).expand(*outside.shape[:-1], left.shape[0], 1),
-                          _gather(inside, left)], dim=-1).logsumexp(-1)  # fmt: skip
-        step = _gather(reached - rest, previous) + _gather(inside, members)
-        reached = step.logsumexp(-1)
-    return reached
+        # What is left to draw from is added up, not taken from 1, which would lose all digits when little
+        # is left.
+        ahead = reached / (left @ everything)
+        reached = (_rows(ahead, previous) * _rows(everything, members)).sum(dim=1)
+    return reached.mT.reshape(*inside.shape[:-1], -1)
 
 
-def _gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """values [..., K] at a table of positions [R, M]: [..., R, M]."""
-    return values[..., index.flatten()].unflatten(-1, index.shape)
+def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows of values [K, B] at a table of positions [R, M]: [R, M, B]."""
+    return values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 @lru_cache(maxsize=32)
 def _layers(
     total: int, count: int, device: torch.device
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """For each size 1 to N of a subset of K candidates, three tables of positions.
+    """For each size 1 to N of a subset of K candidates, three tables.
 
     ``members`` [R, size]: the elements of each subset of this size; ``previous`` [R, size]: the subset
-    without that element, as a position among those of one size less; ``left`` [R', K − size + 1]: for
-    each of the latter, the candidates that it lacks.
+    without that element, as a position among those of one size less; ``left`` float64 [R', K + 1]: for
+    each of the latter, 1 for the candidates that it lacks, and for all that is outside.
     """
     layers = []
     for size in range(1, count + 1):
@@ -106,6 +108,8 @@ def _layers(
         position = {subset: index for index, subset in enumerate(smaller)}
         subsets = list(itertools.combinations(range(total), size))
         previous = [[position[subset[:i] + subset[i + 1 :]] for i in range(size)] for subset in subsets]
-        left = [sorted(set(range(total)) - set(subset)) for subset in smaller]
-        layers.append(tuple(torch.tensor(table, device=device) for table in (subsets, previous, left)))
-    return layers  # type: ignore[return-value]
+        left = torch.ones(len(smaller), total + 1, dtype=torch.float64, device=device)
+        for row, subset in enumerate(smaller):
+            left[row, list(subset)] = 0
+        layers.append((torch.tensor(subsets, device=device), torch.tensor(previous, device=device), left))
+    return layers
