@@ -78,7 +78,7 @@ def _reached(inside: torch.Tensor, outside: torch.Tensor, count: int) -> torch.T
     """
     # Subsets come first and the batch last: whole rows are gathered, which is several times faster.
     everything = torch.cat([inside, outside], dim=-1).reshape(-1, inside.shape[-1] + 1).mT.contiguous()
-    reached = torch.ones_like(everything[:1])
+    reached = everything[:-1]  # the first draw, from all that there is
     for members, previous, left in _layers(inside.shape[-1], count, inside.device):
         # What is left to draw from is added up, not taken from 1, which would lose all digits when little
         # is left.
@@ -96,14 +96,14 @@ def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def _layers(
     total: int, count: int, device: torch.device
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """For each size 1 to N of a subset of K candidates, three tables.
+    """For each size 2 to N of a subset of K candidates, three tables.
 
     ``members`` [R, size]: the elements of each subset of this size; ``previous`` [R, size]: the subset
     without that element, as a position among those of one size less; ``left`` float64 [R', K + 1]: for
     each of the latter, 1 for the candidates that it lacks, and for all that is outside.
     """
     layers = []
-    for size in range(1, count + 1):
+    for size in range(2, count + 1):
         smaller = list(itertools.combinations(range(total), size - 1))
         position = {subset: index for index, subset in enumerate(smaller)}
         subsets = list(itertools.combinations(range(total), size))
