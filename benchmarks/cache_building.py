@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from video_env.cache.build import BuildSettings
     from video_env.data.annotations import Annotations
-    from video_env.models.backbones import CacheEncoder
+    from video_env.models.encoders import CacheEncoder
 
 # Decoding processes import this file, so it imports the heavy packages where it uses them.
 
 
 def encoders(skim: str, embedding: str, size: int) -> dict[str, CacheEncoder]:
-    from video_env.models.backbones import CacheEncoder, FrameNetwork
+    from video_env.models.backbones import FrameNetwork
+    from video_env.models.encoders import CacheEncoder
 
     names = {"skim": skim, "embedding": embedding}
     return {

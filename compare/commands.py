@@ -30,8 +30,9 @@ from video_env.evaluation.budget import Metric, summarise
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
 from video_env.evaluation.selections import write_selections
-from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.device import resolve_device
+from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
 from video_env.models.redraw import encoders_of, take_networks
 from video_env.models.train_recognizer import (

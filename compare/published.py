@@ -15,7 +15,7 @@ from video_env.cache.store import Cache, sha256_of
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry
-from video_env.models.backbones import CacheEncoder
+from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import NAME, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 

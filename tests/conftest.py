@@ -11,6 +11,7 @@ import pytest
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data import demo
+from video_env.models.classifiers import build_classifier, store_classifier
 from video_env.models.recognizers import Recognizer, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables
 
@@ -44,6 +45,38 @@ def write_cache(
         torch.nn.init.normal_(parameter)
     cache = store_recognizer(cache, recognizer, recognizer.gflops())
     return add_subset_tables(cache, "cpu") if tables else cache
+
+
+def write_patch_cache(
+    out: Path, *, classifier: str = "gru", videos: int = 24, num_frames: int = 4, num_positions: int = 9
+) -> Cache:
+    """A cache of random glance maps and patch features with an untrained classifier: 4 classes, glance maps
+    of 6 features on 3x3, 5 features a patch, R = 7."""
+    import torch
+
+    generator = np.random.default_rng(3)
+    index = pd.DataFrame(
+        {
+            "video": [f"video-{number:02d}" for number in range(videos)],
+            "label": generator.integers(4, size=videos),
+            "split": np.where(np.arange(videos) < videos * 2 // 3, "train", "test"),
+        }
+    )
+    shape = (videos, num_frames)
+    arrays = {
+        "glance": generator.normal(size=(*shape, 6, 3, 3)).astype(np.float16),
+        "patches": generator.normal(size=(*shape, num_positions, 5)).astype(np.float16),
+        "frames": generator.integers(0, 256, (*shape, 24, 24, 3), dtype=np.uint8),
+    }
+    cache = cache_from_arrays(
+        out, index, arrays, list("abcd"), {"glance": 0.02, "patches": 0.1}, shard_size=10
+    )
+    torch.manual_seed(0)
+    config = {"classifier": classifier, "glance": 6, "patch": 5, "classes": 4, "hidden": 7}
+    network = build_classifier(config)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    return store_classifier(cache, network)
 
 
 def write_known_cache(out: Path, *, num_candidates: int = 6, videos: int = 400) -> Cache:
@@ -93,6 +126,11 @@ def write_known_cache(out: Path, *, num_candidates: int = 6, videos: int = 400) 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return write_cache(tmp_path_factory.mktemp("cache") / "cache")
+
+
+@pytest.fixture(scope="session", params=["gru", "running_max"])
+def patch_cache(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Cache:
+    return write_patch_cache(tmp_path_factory.mktemp("patches") / "cache", classifier=request.param)
 
 
 @pytest.fixture(scope="session")

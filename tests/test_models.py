@@ -10,9 +10,10 @@ import torchvision
 from tests.conftest import write_cache
 from video_env.cache.store import Cache, CacheError
 from video_env.errors import InputError
-from video_env.models.backbones import BACKBONES, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.backbones import BACKBONES, FrameNetwork, load_weights
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
+from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import Recognizer, load_recognizer, subset_tables
 from video_env.models.train_recognizer import random_subsets
 

@@ -17,3 +17,13 @@ _register(
     entry_point="video_env.envs.frame_select:FrameSelectOneStepEnv",
     vector_entry_point="video_env.envs.frame_select:FrameSelectOneStepVectorEnv",
 )
+_register(
+    id="PatchSelect-v0",
+    entry_point="video_env.envs.patch_select:PatchSelectEnv",
+    vector_entry_point="video_env.envs.patch_select:PatchSelectVectorEnv",
+)
+_register(
+    id="PatchSelectContinuous-v0",
+    entry_point="video_env.envs.patch_select:PatchSelectContinuousEnv",
+    vector_entry_point="video_env.envs.patch_select:PatchSelectContinuousVectorEnv",
+)

@@ -40,6 +40,8 @@ MADE_BY = {
     "embedding": "video-env cache, or video-env train recognizer --network small",
     "subset_confidence": "video-env train recognizer (up to 12 candidate frames)",
     "subset_prediction": "video-env train recognizer (up to 12 candidate frames)",
+    "glance": "video-env cache add, or video-env train adafocus",
+    "patches": "video-env cache add, or video-env train adafocus",
 }
 
 
@@ -97,6 +99,26 @@ class CachedArray:
         for number in np.unique(shard_of_row):
             here = shard_of_row == number
             result[here] = self._shard(int(number))[rows[here] - self._starts[number]]
+        return result
+
+    def entries(self, rows: np.ndarray, *inner: np.ndarray) -> np.ndarray:
+        """Single entries of many rows, read from the memory map: int64 [n] each, so that
+        ``cache["patches"].entries(rows, frames, positions)`` has shape [n, D].
+
+        Raises:
+            IndexError: an index is out of range.
+        """
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(
+                f"row {rows.min()} or {rows.max()} of {self.folder.name}, which has {len(self)} rows"
+            )
+        result = np.empty((len(rows), *self.row_shape[len(inner) :]), self.dtype)
+        shard_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(shard_of_row):
+            here = np.flatnonzero(shard_of_row == number)
+            place = (rows[here] - self._starts[number], *(index[here] for index in inner))
+            result[here] = self._shard(int(number))[place]
         return result
 
     def iterate(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -208,8 +230,9 @@ class Cache:
 
     @property
     def gflops(self) -> dict[str, float]:
-        """Counted multiply-adds in 10^9: ``skim`` and ``embedding`` per frame, ``hidden`` of the
-        recognizer per frame and ``output`` per video, as far as they are known."""
+        """Counted multiply-adds in 10^9: ``skim``, ``embedding`` and ``glance`` per frame, ``patches`` per
+        patch, ``classifier`` per frame, ``hidden`` of the recognizer per frame and ``output`` per video,
+        as far as they are known."""
         return dict(self.meta["gflops"])
 
     @cached_property

@@ -57,23 +57,25 @@ class FrameSelect:
         skim_gflops: float | None = None,
         selector_gflops: float = 0.0,
     ) -> None:
-        if not 0 <= cost_per_gflop < np.inf:
-            raise InputError(f"cost_per_gflop: found {cost_per_gflop}, expected a number of at least 0")
         if observation not in ("features", "index"):
             raise InputError(f"observation {observation!r}: expected features or index")
         self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
         self.rows = self.cache.rows(split)
         self.num_candidates = self.cache.num_candidates
-        self.cost_per_gflop = float(cost_per_gflop)
+        self.cost_per_gflop = check_cost(cost_per_gflop)
         self.observation = observation
         self.verdicts = Verdicts(self.cache, self.rows)
         self._quality = quality(reward)
         gflops = self.cache.gflops
-        self.frame_gflops = _known(self.cache, gflops, "embedding") + _known(self.cache, gflops, "hidden")
-        skim = (
-            _known(self.cache, gflops, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
+        self.frame_gflops = known_gflops(self.cache, gflops, "embedding") + known_gflops(
+            self.cache, gflops, "hidden"
         )
-        self.fixed_gflops = skim + _known(self.cache, gflops, "output")
+        skim = (
+            known_gflops(self.cache, gflops, "skim") * self.num_candidates
+            if skim_gflops is None
+            else skim_gflops
+        )
+        self.fixed_gflops = skim + known_gflops(self.cache, gflops, "output")
         self.selector_gflops = float(selector_gflops)
         self._names = self.cache.index["video"].to_numpy(object)[self.rows]
         self._bits = subset_bits(self.num_candidates)
@@ -89,7 +91,7 @@ class FrameSelect:
         """float32 [V, T, D], the skim features of the split's videos, in memory."""
         return self.cache["skim"][self.rows].astype(np.float32)
 
-    def begin(self, video: np.ndarray) -> Selection:
+    def begin(self, video: np.ndarray, generator: np.random.Generator) -> Selection:
         count = len(video)
         return Selection(
             video=video,
@@ -384,7 +386,15 @@ class FrameSelectOneStepVectorEnv(TaskVectorEnv[Selection]):
         super().__init__(OneStepFrameSelect(**options), num_envs, render_mode)
 
 
-def _known(cache: Cache, gflops: dict[str, float], part: str) -> float:
+def check_cost(cost_per_gflop: float) -> float:
+    """λ, or InputError where it is negative or not finite."""
+    if not 0 <= cost_per_gflop < np.inf:
+        raise InputError(f"cost_per_gflop: found {cost_per_gflop}, expected a number of at least 0")
+    return float(cost_per_gflop)
+
+
+def known_gflops(cache: Cache, gflops: dict[str, float], part: str) -> float:
+    """The cost of a part of the recognizer, or InputError where the cache does not state it."""
     if part not in gflops:
         raise InputError(
             f"cache {cache.path}: meta.json states no GFLOPs of {part!r}; it has {', '.join(gflops) or 'none'}"

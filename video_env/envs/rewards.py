@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -100,6 +100,48 @@ def uniform_subsets(num_candidates: int) -> np.ndarray:
     return subsets
 
 
+class Verdict(Protocol):
+    """What a classifier says of what it has seen: float64 probabilities [B, C] and their true class's
+    [B], the predicted class int64 [B] (-1 where nothing was seen), and the labels int64 [B]."""
+
+    @property
+    def probabilities(self) -> np.ndarray: ...
+
+    @property
+    def confidence(self) -> np.ndarray: ...
+
+    @property
+    def prediction(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+@dataclass
+class Prediction:
+    """A verdict from class probabilities at hand.
+
+    Attributes:
+        probabilities: float64 [B, C].
+        labels: int64 [B].
+        seen: bool [B], whether anything was seen: a uniform prediction names no class.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    seen: np.ndarray
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """float64 [B], the true class's probability."""
+        return _of_label(self.probabilities, self.labels)
+
+    @cached_property
+    def prediction(self) -> np.ndarray:
+        """int64 [B], -1 where nothing was seen."""
+        return np.where(self.seen, self.probabilities.argmax(axis=1), -1)
+
+
 @dataclass
 class Choice:
     """Chosen frames and what the recognizer says of them, asked when it is needed: all that a quality
@@ -141,26 +183,26 @@ class Choice:
         return np.take_along_axis(self.single_frame_probabilities, self.labels[:, None, None], 2)[..., 0]
 
 
-def _confidence(choice: Choice) -> np.ndarray:
+def _confidence(verdict: Verdict) -> np.ndarray:
     """The true class's probability."""
-    return choice.confidence
+    return verdict.confidence
 
 
-def _correct(choice: Choice) -> np.ndarray:
+def _correct(verdict: Verdict) -> np.ndarray:
     """1 where the prediction is right, else 0."""
-    return (choice.prediction == choice.labels).astype(np.float64)
+    return (verdict.prediction == verdict.labels).astype(np.float64)
 
 
-def _log_confidence(choice: Choice) -> np.ndarray:
+def _log_confidence(verdict: Verdict) -> np.ndarray:
     """The logarithm of the true class's probability."""
-    return np.log(np.maximum(_of_label(choice.probabilities, choice.labels), 1e-12))
+    return np.log(np.maximum(_of_label(verdict.probabilities, verdict.labels), 1e-12))
 
 
-def _margin(choice: Choice) -> np.ndarray:
+def _margin(verdict: Verdict) -> np.ndarray:
     """The true class's probability minus the largest of the others."""
-    others = choice.probabilities.copy()
-    np.put_along_axis(others, choice.labels[:, None], -np.inf, axis=1)
-    return _of_label(choice.probabilities, choice.labels) - others.max(axis=1)
+    others = verdict.probabilities.copy()
+    np.put_along_axis(others, verdict.labels[:, None], -np.inf, axis=1)
+    return _of_label(verdict.probabilities, verdict.labels) - others.max(axis=1)
 
 
 def _contrast(choice: Choice) -> np.ndarray:
@@ -170,9 +212,9 @@ def _contrast(choice: Choice) -> np.ndarray:
     return _of_label(choice.probabilities, choice.labels) - _of_label(reference, choice.labels)
 
 
-def _largest_probability(choice: Choice) -> np.ndarray:
+def _largest_probability(verdict: Verdict) -> np.ndarray:
     """Released OCSampler, score 1: the largest class probability, whichever class it is."""
-    return choice.probabilities.max(axis=1)
+    return verdict.probabilities.max(axis=1)
 
 
 def _frame_margin(choice: Choice) -> np.ndarray:
@@ -189,13 +231,18 @@ def _frame_confidence(choice: Choice) -> np.ndarray:
     return (choice.single_frame_confidence * choice.chosen).max(axis=1)
 
 
-QUALITIES: dict[str, Callable[[Choice], np.ndarray]] = {
+VERDICT_QUALITIES: dict[str, Callable[[Verdict], np.ndarray]] = {
     "confidence": _confidence,
     "correct": _correct,
     "log_confidence": _log_confidence,
     "margin": _margin,
-    "contrast": _contrast,
     "largest_probability": _largest_probability,
+}
+"""By name, the qualities of any verdict."""
+
+QUALITIES: dict[str, Callable[[Choice], np.ndarray]] = {
+    **VERDICT_QUALITIES,
+    "contrast": _contrast,
     "frame_margin": _frame_margin,
     "frame_confidence": _frame_confidence,
 }

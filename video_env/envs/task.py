@@ -1,8 +1,8 @@
 """One dynamics, two views: a task's pure, batch-first functions as a single or a vector environment.
 
 A *task* knows spaces and dynamics for a whole batch of episodes at once: state in, state out, and no
-randomness but in which video is drawn, which is the views' business. ``TaskEnv`` is a batch of one,
-``TaskVectorEnv`` a batch of ``num_envs``; neither holds a rule of its own.
+randomness once an episode has begun. Which video is drawn is the views' business. ``TaskEnv`` is a batch
+of one, ``TaskVectorEnv`` a batch of ``num_envs``; neither holds a rule of its own.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Task(Protocol[State]):
     observation_space: gym.spaces.Dict
     action_space: gym.Space
 
-    def begin(self, video: np.ndarray) -> State:
-        """Fresh episodes on these videos (positions within the split), int64 [B]."""
+    def begin(self, video: np.ndarray, generator: np.random.Generator) -> State:
+        """Fresh episodes on these videos (positions within the split), int64 [B]. Whatever else is random
+        in them is drawn here, so that ``step`` is a pure function."""
 
     def step(self, state: State, action: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
         """The state after the actions, the rewards float64 [B], and which episodes ended, bool [B]."""
@@ -112,7 +113,7 @@ class TaskEnv(_View[State], gym.Env[Arrays, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:
         super().reset(seed=seed)
-        self.state = self.task.begin(self._draw(self.np_random, 1, options))
+        self.state = self.task.begin(self._draw(self.np_random, 1, options), self.np_random)
         return self._first(self.task.observe(self.state)), self._info()
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
@@ -164,7 +165,7 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         if isinstance(seed, list):
             raise InputError("seed: found a list, expected one int for all the environments of this vector")
         super().reset(seed=seed)
-        self.state = self.task.begin(self._draw(self.np_random, self.num_envs, options))
+        self.state = self.task.begin(self._draw(self.np_random, self.num_envs, options), self.np_random)
         state = self.state
         return self.task.observe(state), LazyInfo(lambda: self._described(state, self._everywhere))
 
@@ -178,7 +179,8 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         ended = np.flatnonzero(terminated)
         before = state
         if ended.size:
-            state = _replaced(state, ended, self.task.begin(self._draw(self.np_random, ended.size, None)))
+            fresh = self.task.begin(self._draw(self.np_random, ended.size, None), self.np_random)
+            state = _replaced(state, ended, fresh)
         self.state = state
 
         def info() -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,10 +15,10 @@ from torch import nn
 from video_env.cache.store import sha256_of
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
-from video_env.models.device import resolve_device
 from video_env.models.temporal_shift import TemporalShiftMobileNetV2
 
-BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim"]
+BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim", "small_glance"]
+Pooling = Literal["mean", "max"]
 Interpolation = Literal["bilinear", "nearest"]
 
 
@@ -35,6 +34,15 @@ def small_skim_backbone() -> nn.Module:
     """The skim network of the built-in data: 6k parameters, 0.2 MMAC on 16x16 pixels."""
     return nn.Sequential(
         _convolution(3, 8, 1), _convolution(8, 16, 2), _convolution(16, 32, 2),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def small_glance_backbone() -> nn.Module:
+    """The glance network of the built-in data: 6k parameters, 0.4 MMAC on 16x16 pixels, an 8x8 map. It
+    can find an object there, but not read it."""
+    return nn.Sequential(
+        _convolution(3, 8, 1), _convolution(8, 16, 2), _convolution(16, 32, 1),
         nn.AdaptiveMaxPool2d(1), nn.Flatten(),
     )  # fmt: skip
 
@@ -58,11 +66,31 @@ def _torchvision(name: str, last: str) -> Callable[[], nn.Module]:
     return build
 
 
+def _maps_before_pooling(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Of a ``Sequential`` that ends with pooling and ``Flatten``."""
+    assert isinstance(network, nn.Sequential)
+    return network[:-2](images)
+
+
+def _mobilenet_maps(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    features = network.get_submodule("features")
+    return features(images)
+
+
+def _resnet_maps(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    for name, layer in network.named_children():
+        if name == "avgpool":
+            break
+        images = layer(images)
+    return images
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network by name: how it is built, its number of features D, and what its input looks like.
 
-    ``input_size`` None means that it takes frames of any size as they are.
+    ``input_size`` None means that it takes frames of any size as they are; ``maps`` gives the features
+    [B, D, h, w] before they are pooled, ``pooling`` how they are.
     """
 
     build: Callable[[], nn.Module]
@@ -71,18 +99,27 @@ class Backbone:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
     last_layer: str = ""
+    maps: Callable[[nn.Module, torch.Tensor], torch.Tensor] = _maps_before_pooling
+    pooling: Pooling = "max"
 
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PLAIN = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 BACKBONES: dict[str, Backbone] = {
-    "resnet50": Backbone(_torchvision("resnet50", "fc"), 2048, 224, *_IMAGENET, last_layer="fc."),
+    "resnet50": Backbone(_torchvision("resnet50", "fc"), 2048, 224, *_IMAGENET, "fc.", _resnet_maps, "mean"),
     "mobilenet_v2": Backbone(
-        _torchvision("mobilenet_v2", "classifier"), 1280, 128, *_IMAGENET, last_layer="classifier."
+        _torchvision("mobilenet_v2", "classifier"),
+        1280,
+        128,
+        *_IMAGENET,
+        "classifier.",
+        _mobilenet_maps,
+        "mean",
     ),
     "small": Backbone(small_backbone, 64, None, *_PLAIN),
     "small_skim": Backbone(small_skim_backbone, 32, 16, *_PLAIN),
+    "small_glance": Backbone(small_glance_backbone, 32, 16, *_PLAIN),
 }
 
 
@@ -134,6 +171,16 @@ class FrameNetwork(nn.Module):
             return self.backbone(images)
         return self.backbone(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
 
+    @property
+    def pooling(self) -> Pooling:
+        """How feature maps become features."""
+        return BACKBONES[self.name].pooling
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Prepared images [..., 3, S, S] to feature maps [..., D, h, w], before pooling."""
+        maps = BACKBONES[self.name].maps(self.backbone, images.flatten(0, -4))
+        return maps.unflatten(0, images.shape[:-3])
+
     def prepare(self, frames: torch.Tensor) -> torch.Tensor:
         """Scale and normalise: uint8 [B, H, W, 3] to float32 [B, 3, S, S]."""
         images = frames.permute(0, 3, 1, 2).float() / 255
@@ -148,54 +195,6 @@ class FrameNetwork(nn.Module):
         size = self.input_size or frame_size
         image = torch.empty(1, 3, size, size)
         return count_gflops(self.backbone, image[None] if self.temporal_shift else image)
-
-
-class CacheEncoder:
-    """A frame network as the cache builder wants it: uint8 videos in, float16 features out.
-
-    Args:
-        network: in evaluation mode from now on.
-        weights: where its weights came from, for the cache's records.
-        frame_size: pixels of the cache's frames.
-        device: where it runs.
-        batch: frames that go through the network together (rounded to whole videos where frames see
-            their neighbours); a number, not a matter of memory at hand, because the last bits of
-            features depend on it.
-    """
-
-    def __init__(
-        self, network: FrameNetwork, *, weights: str, frame_size: int, device: str = "auto", batch: int = 64
-    ) -> None:
-        self.device = resolve_device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
-        self.gflops = network.gflops(frame_size)
-        self.source = {
-            "network": network.name,
-            "input_size": network.input_size,
-            "frame_size": frame_size,
-            "weights": weights,
-        }
-        if network.temporal_shift:
-            self.source["temporal_shift"] = network.temporal_shift
-        if network.interpolation != "bilinear":
-            self.source["interpolation"] = network.interpolation
-        self._batch = batch
-
-    @torch.inference_mode()
-    def __call__(self, clips: np.ndarray) -> np.ndarray:
-        frames = torch.from_numpy(clips)
-        if self.network.temporal_shift:
-            batches = frames.split(max(1, self._batch // clips.shape[1]))
-        else:
-            batches = frames.flatten(0, 1).split(self._batch)
-        features = torch.cat([self.network(batch.to(self.device)).half().cpu() for batch in batches])
-        features = features.reshape(*clips.shape[:2], -1)
-        if not features.isfinite().all():
-            raise InputError(
-                f"network {self.network.name}: its features are not finite in float16 (largest 65504); "
-                "are these its weights?"
-            )
-        return features.numpy()
 
 
 def load_weights(network: FrameNetwork, weights: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from video_env.cache.build import encode_frames
 from video_env.cache.store import Cache, add_network
 from video_env.errors import InputError
-from video_env.models.backbones import CacheEncoder, FrameNetwork, load_weights
+from video_env.models.backbones import FrameNetwork, load_weights
+from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import NAME
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 

@@ -11,7 +11,8 @@ import torch
 
 from video_env.cache.build import encode_frames
 from video_env.cache.store import Cache, CacheError, add_network, remove, sha256_of, write_bytes
-from video_env.models.backbones import BackboneName, CacheEncoder, FrameNetwork, load_weights
+from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
+from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, SkimTraining, train_on_videos, train_skim
 from video_env.models.train_recognizer import remove_recognizer
