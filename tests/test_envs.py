@@ -51,9 +51,8 @@ def test_library_checkers_find_nothing(environment: str, options: dict, fitting_
         warnings.simplefilter("error")
         env = gym.make(environment, render_mode="rgb_array", cache=fitting_cache, **options)
         check_env(env.unwrapped)
-        # SB3 advises to flatten observations that are neither vectors nor images.
-        warnings.filterwarnings("ignore", message=".*unconventional shape.*")
-        warnings.filterwarnings("ignore", message=".*glance is an image but.*")
+        # SB3 advises to flatten observations that are neither vectors nor images, and takes maps for images.
+        warnings.filterwarnings("ignore", message=".*(unconventional shape|is an image|image space).*")
         check_env_sb3(env.unwrapped)
 
 
