@@ -1,0 +1,118 @@
+"""PPO as AdaFocus's second stage runs it: rollouts of whole videos, and the update on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from agents.patch_policy import PatchPolicy
+from video_env.envs.patch_select import PatchSelect
+
+
+@dataclass(frozen=True)
+class PPOCoefficients:
+    """The published ones.
+
+    Attributes:
+        gamma: discount of a reward per step.
+        clip: of the probability ratio.
+        value: weight of the critic's loss.
+        entropy: weight of the bonus on the entropy of the positions.
+    """
+
+    gamma: float = 0.7
+    clip: float = 0.2
+    value: float = 0.5
+    entropy: float = 0.01
+
+
+@dataclass
+class Rollout:
+    """What was done on a batch of videos, time first.
+
+    Attributes:
+        actions: int64 [T, B].
+        log_probabilities: float32 [T, B], of the actions when they were taken.
+        rewards: float32 [T, B].
+        confidence: mean over the videos of the true class's probability in the end.
+    """
+
+    actions: torch.Tensor
+    log_probabilities: torch.Tensor
+    rewards: torch.Tensor
+    confidence: float
+
+
+@torch.no_grad()
+def roll_out(
+    policy: PatchPolicy,
+    maps: torch.Tensor,
+    task: PatchSelect,
+    videos: np.ndarray,
+    generator: np.random.Generator,
+    draws: torch.Generator,
+) -> Rollout:
+    """One episode of PatchSelect-v0's dynamics on each video, with positions drawn from the policy.
+
+    The policy sees glances only, so it decides on all frames in one pass; the rewards come from the
+    environment, frame by frame.
+
+    Args:
+        policy: acts; mixed precision as the caller has set it.
+        maps: the videos' glance maps [T, B, D, h, w].
+        task: the dynamics, without stops.
+        videos: positions within the task's split, int64 [B].
+        generator: of the episodes' references.
+        draws: of the actions, on the maps' device.
+    """
+    log_probabilities = policy(maps)[0].float()
+    probabilities = log_probabilities.exp()
+    actions = torch.multinomial(probabilities.flatten(0, 1), 1, generator=draws).view(probabilities.shape[:2])
+    state, rewards = task.begin(videos, generator), []
+    for action in actions.cpu().numpy():
+        state, reward, _ = task.step(state, action)
+        rewards.append(reward)
+    confidence = task.describe(state)["confidence"].mean()
+    taken = log_probabilities.gather(-1, actions[..., None])[..., 0]
+    return Rollout(actions, taken, torch.from_numpy(np.stack(rewards)).to(taken), float(confidence))
+
+
+def standardised_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Discounted returns of rewards [T, B], standardised over the whole batch (unbiased deviation plus
+    1e-5), as released."""
+    returns = torch.empty_like(rewards)
+    following = torch.zeros_like(rewards[0])
+    for step in reversed(range(len(rewards))):
+        following = rewards[step] + gamma * following
+        returns[step] = following
+    return (returns - returns.mean()) / (returns.std() + 1e-5)
+
+
+def ppo_loss(
+    policy: PatchPolicy,
+    maps: torch.Tensor,
+    rollout: Rollout,
+    coefficients: PPOCoefficients,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO's clipped loss (Schulman et al. 2017, equation 9) with the advantage return − value, and the mean
+    entropy of the positions.
+
+    Args:
+        policy: with gradients.
+        maps: glance maps [T, B, D, h, w].
+        rollout: what was done on them.
+        coefficients: weights and clip.
+    """
+    log_probabilities, values, _ = policy(maps)
+    entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean()
+    taken = log_probabilities.gather(-1, rollout.actions[..., None])[..., 0]
+    returns = standardised_returns(rollout.rewards, coefficients.gamma)
+    advantages = returns - values.detach()
+    ratio = (taken - rollout.log_probabilities).exp()
+    clipped = ratio.clamp(1 - coefficients.clip, 1 + coefficients.clip)
+    gain = torch.minimum(ratio * advantages, clipped * advantages).mean()
+    loss = -gain + coefficients.value * F.mse_loss(values, returns) - coefficients.entropy * entropy
+    return loss, entropy
