@@ -52,7 +52,9 @@ def test_library_checkers_find_nothing(environment: str, options: dict, fitting_
         env = gym.make(environment, render_mode="rgb_array", cache=fitting_cache, **options)
         check_env(env.unwrapped)
         # SB3 advises to flatten observations that are neither vectors nor images, and takes maps for images.
-        warnings.filterwarnings("ignore", message=".*(unconventional shape|is an image|image space|minimal resolution).*")
+        warnings.filterwarnings(
+            "ignore", message=".*(unconventional shape|is an image|image space|minimal resolution).*"
+        )
         check_env_sb3(env.unwrapped)
 
 

@@ -14,7 +14,9 @@ UPDATE = "adafocus_v1_ppo_update"
 
 def own_name(released: str) -> str:
     """Of the patch policy's entries."""
-    return released.replace("state_encoder", "encoder").replace("actor.0", "actor").replace("critic.0", "critic")
+    return (
+        released.replace("state_encoder", "encoder").replace("actor.0", "actor").replace("critic.0", "critic")
+    )
 
 
 def test_golden_ppo_update() -> None:
@@ -31,8 +33,13 @@ def test_golden_ppo_update() -> None:
     entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
     assert close(entropy.detach(), recorded["entropy"])
 
-    behaviour, rewards = torch.from_numpy(recorded["behaviour_logprobs"]), torch.from_numpy(recorded["rewards"])
-    coefficients = PPOCoefficients(config["gamma"], config["clip"], config["value_coef"], config["entropy_coef"])
+    behaviour, rewards = (
+        torch.from_numpy(recorded["behaviour_logprobs"]),
+        torch.from_numpy(recorded["rewards"]),
+    )
+    coefficients = PPOCoefficients(
+        config["gamma"], config["clip"], config["value_coef"], config["entropy_coef"]
+    )
     assert coefficients == PPOCoefficients()
     optimiser = torch.optim.Adam(policy.parameters(), lr=config["lr"], betas=tuple(config["adam_betas"]))
     loss, _ = ppo_loss(policy, maps, Rollout(actions, behaviour, rewards, 0.0), coefficients)

@@ -36,7 +36,7 @@ from video_env.evaluation.throughput import network_seconds
 
 BATCH = 2048
 
-LooksAt = Literal["nothing", "skim", "all frames"]
+LooksAt = Literal["nothing", "skim", "all frames", "glance"]
 """What a policy needs to have seen before it decides: its cost is charged to the method."""
 
 

@@ -181,10 +181,11 @@ class FrameNetwork(nn.Module):
         maps = BACKBONES[self.name].maps(self.backbone, images.flatten(0, -4))
         return maps.unflatten(0, images.shape[:-3])
 
-    def prepare(self, frames: torch.Tensor) -> torch.Tensor:
-        """Scale and normalise: uint8 [B, H, W, 3] to float32 [B, 3, S, S]."""
+    def prepare(self, frames: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        """Scale to ``size``, by default the input size, and normalise: uint8 [B, H, W, 3] to float32
+        [B, 3, S, S]."""
         images = frames.permute(0, 3, 1, 2).float() / 255
-        size = self.input_size
+        size = size or self.input_size
         if size is not None and images.shape[2:] != (size, size):
             antialias = self.interpolation == "bilinear"
             images = F.interpolate(images, (size, size), mode=self.interpolation, antialias=antialias)

@@ -222,9 +222,29 @@ def _augmented(
     left = generator.integers(0, width - side_w + 1)
     cut = clips[:, :, top : top + side_h, left : left + side_w]
     images = network.prepare(cut.flatten(0, 1)).unflatten(0, (batch, count))
-    gain, offset = settings.colour
-    gains = generator.uniform(1 - gain, 1 + gain, (batch, 1, 3, 1, 1))
-    offsets = generator.uniform(-offset, offset, (batch, 1, 3, 1, 1))
+    return recoloured(images, network, settings.colour, generator)
+
+
+def recoloured(
+    images: torch.Tensor,
+    network: FrameNetwork,
+    colour: tuple[float, float],
+    generator: np.random.Generator,
+) -> torch.Tensor:
+    """A random gain and offset of each colour channel, the same for all images of a video.
+
+    Args:
+        images: prepared for the network, [B, K, 3, S, S].
+        network: says how white was scaled.
+        colour: largest gain and offset, as shares of 1 and of white.
+        generator: draws them.
+
+    Returns:
+        [B·K, 3, S, S].
+    """
+    gain, offset = colour
+    gains = generator.uniform(1 - gain, 1 + gain, (len(images), 1, 3, 1, 1))
+    offsets = generator.uniform(-offset, offset, (len(images), 1, 3, 1, 1))
     scale = network.deviation[None, None]
     images = images * torch.from_numpy(gains).to(images) + torch.from_numpy(offsets).to(images) / scale
     return images.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,212 @@
+"""Settings of AdaFocus: one dataclass per stage, and one for the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agents.patch_ppo import PPOCoefficients
+from video_env.envs.patch_select import REWARDS
+from video_env.errors import InputError, require_positive, require_seed
+from video_env.models.backbones import BACKBONES, BackboneName
+from video_env.models.classifiers import CLASSIFIERS, ClassifierName
+
+OptimiserName = Literal["adamw", "sgd"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def _require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """Stage 0: the glance and the focus network learn the videos.
+
+    Attributes:
+        method: classify (both networks learn the video's label from single frames, as published), or
+            foretell (the glance network learns to foretell the cache's ``embedding`` of each frame, and the
+            focus network is left as it is: for focus weights that know the videos already, where no single
+            frame decides the label).
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        frames_per_video: frames drawn from each video in a step.
+        optimiser: adamw or sgd (momentum 0.9).
+        learning_rate: falling to 0 along a cosine.
+        weight_decay: the optimiser's.
+    """
+
+    method: Literal["classify", "foretell"] = "foretell"
+    epochs: int = 6
+    batch_size: int = 32
+    frames_per_video: int = 12
+    optimiser: OptimiserName = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate")
+        _require_choice("method", self.method, ("classify", "foretell"))
+        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+
+
+@dataclass(frozen=True)
+class RandomPatchTraining:
+    """Stage 1: focus network and classifier learn from random patches; the glance network is frozen.
+
+    Attributes:
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        optimiser: adamw or sgd (momentum 0.9).
+        focus_learning_rate: of the focus network, falling to 0 along a cosine.
+        learning_rate: of the classifier, likewise.
+        weight_decay: the optimiser's.
+        colour: largest random gain and offset of a colour channel of a video's patches, as shares of 1 and
+            of white.
+    """
+
+    epochs: int = 8
+    batch_size: int = 32
+    optimiser: OptimiserName = "adamw"
+    focus_learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    colour: tuple[float, float] = (0.2, 0.075)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "learning_rate", "focus_learning_rate")
+        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """Stage 2: the patch policy learns by PPO on PatchSelect-v0; everything else is frozen.
+
+    Attributes:
+        epochs: passes over the training videos, one episode on each.
+        batch_size: videos per rollout.
+        inner_steps: gradient steps on each rollout, 1 as published.
+        learning_rate: Adam's.
+        reward: by name (see PatchSelect-v0).
+        hidden: width of the policy.
+        coefficients: of PPO.
+        precision: of the rollouts' networks: float32, bfloat16, or auto, which is bfloat16 for policies of
+            512 and more. Log-probabilities are recorded as they were computed, so PPO stays exact.
+    """
+
+    epochs: int = 25
+    batch_size: int = 64
+    inner_steps: int = 4
+    learning_rate: float = 1e-3
+    reward: str = "contrast"
+    hidden: int = 128
+    coefficients: PPOCoefficients = field(default_factory=PPOCoefficients)
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "inner_steps", "learning_rate", "hidden")
+        _require_choice("reward", self.reward, REWARDS)
+        _require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+    @property
+    def rollout_precision(self) -> Literal["float32", "bfloat16"]:
+        """``precision`` with auto resolved."""
+        if self.precision == "auto":
+            return "bfloat16" if self.hidden >= 512 else "float32"
+        return self.precision
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """Stage 3: the classifier is fine-tuned on the patches that the policy chooses.
+
+    Attributes:
+        epochs: passes over the training videos.
+        batch_size: videos per step.
+        optimiser: adamw or sgd (momentum 0.9).
+        learning_rate: falling to 0 along a cosine.
+        weight_decay: the optimiser's.
+        drawn: positions are drawn from the policy anew in every epoch, instead of the most probable ones.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    optimiser: OptimiserName = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    drawn: bool = False
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch_size", "learning_rate")
+        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+
+
+@dataclass(frozen=True)
+class AdaFocusSettings:
+    """Settings of the agent and its four stages; see ``PUBLISHED`` for the released ones.
+
+    Attributes:
+        patch_size: side of a patch in pixels of the cache's frames.
+        glance: network that looks at whole frames.
+        glance_size: pixels that frames are scaled to for it; its own by default.
+        glance_weights: what it starts from: torchvision, random, or a file of weights.
+        focus: network that looks at patches.
+        focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
+            with), torchvision, random, or a file of weights.
+        classifier: gru (as published) or running_max (better on small data).
+        hidden: width of the classifier's state.
+        networks: stage 0.
+        random_patches: stage 1.
+        policy: stage 2.
+        fine_tuning: stage 3.
+        seed: decides the initial weights and every draw.
+    """
+
+    patch_size: int = 36
+    glance: BackboneName = "small_glance"
+    glance_size: int | None = None
+    glance_weights: str = "random"
+    focus: BackboneName = "small"
+    focus_weights: str = "cache"
+    classifier: ClassifierName = "running_max"
+    hidden: int = 64
+    networks: NetworkTraining = field(default_factory=NetworkTraining)
+    random_patches: RandomPatchTraining = field(default_factory=RandomPatchTraining)
+    policy: PolicyTraining = field(default_factory=PolicyTraining)
+    fine_tuning: ClassifierTraining = field(default_factory=ClassifierTraining)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "patch_size", "hidden")
+        require_seed(self.seed)
+        for name, value in (("glance", self.glance), ("focus", self.focus)):
+            _require_choice(name, value, tuple(BACKBONES))
+        _require_choice("classifier", self.classifier, tuple(CLASSIFIERS))
+
+
+PUBLISHED = AdaFocusSettings(
+    patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
+    focus_weights="torchvision", classifier="gru", hidden=1024,
+    networks=NetworkTraining("classify", epochs=15, batch_size=64, frames_per_video=16, optimiser="sgd",
+                             learning_rate=0.01),
+    random_patches=RandomPatchTraining(epochs=50, batch_size=64, optimiser="sgd", focus_learning_rate=5e-4,
+                                       learning_rate=0.05, colour=(0.0, 0.0)),
+    policy=PolicyTraining(epochs=50, batch_size=64, inner_steps=1, learning_rate=3e-4, hidden=1024),
+    fine_tuning=ClassifierTraining(epochs=10, batch_size=64, optimiser="sgd", learning_rate=0.005),
+)  # fmt: skip
+"""The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
+
+
+def read_settings(record: dict[str, Any]) -> AdaFocusSettings:
+    """Settings from ``asdict`` of them."""
+    parts = dict(record)
+    for name, kind in (
+        ("networks", NetworkTraining), ("random_patches", RandomPatchTraining), ("policy", PolicyTraining),
+        ("fine_tuning", ClassifierTraining),
+    ):  # fmt: skip
+        parts[name] = {**parts[name]}
+        if name == "policy":
+            parts[name]["coefficients"] = PPOCoefficients(**parts[name]["coefficients"])
+        parts[name] = kind(**parts[name])
+    return AdaFocusSettings(**parts)

@@ -1,0 +1,152 @@
+"""One stage of a training: epochs that go on where they were interrupted, to the same result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import Logger, configure
+from torch import nn
+from tqdm import tqdm
+
+from video_env.errors import InputError
+
+
+@dataclass
+class Stage:
+    """What a stage trains, and with what.
+
+    Attributes:
+        number: of the stage, which its random draws depend on.
+        name: for the progress bar.
+        modules: what is trained; restored and saved together.
+        optimiser: over their parameters.
+        epochs: how many.
+        epoch: does one; gets the epoch's generator and returns what to log.
+        record: all settings that the result depends on.
+        seed: of the draws.
+        cosine: let the learning rates fall to 0 along a cosine.
+    """
+
+    number: int
+    name: str
+    modules: nn.ModuleDict
+    optimiser: torch.optim.Optimizer
+    epochs: int
+    epoch: Callable[[np.random.Generator], dict[str, float]]
+    record: dict[str, Any]
+    seed: int
+    cosine: bool = True
+
+    def run(self, file: Path | None, log_folder: Path | None = None) -> float:
+        """Do the epochs that are not done yet, saving after each; returns the seconds of all of them.
+
+        Args:
+            file: checkpoint and, in the end, result; none is kept without it.
+            log_folder: for ``progress.csv`` and TensorBoard.
+
+        Raises:
+            InputError: the file is of other settings.
+        """
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._share_of_learning_rate)
+        done, seconds = self._restore(file, schedule)
+        logger = (
+            configure(str(log_folder), ["csv", "tensorboard"])
+            if log_folder and done < self.epochs
+            else Logger(None, [])
+        )
+        self.modules.train()
+        with tqdm(range(done, self.epochs), initial=done, total=self.epochs, desc=self.name, unit="epoch",
+                  disable=done == self.epochs) as progress:  # fmt: skip
+            for epoch in progress:
+                begun = time.perf_counter()
+                # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
+                report = self.epoch(np.random.default_rng([self.seed, self.number, epoch]))
+                schedule.step()
+                seconds += time.perf_counter() - begun
+                for key, value in report.items():
+                    logger.record(f"stage-{self.number}/{key}", value)
+                progress.set_postfix({key: f"{value:.3f}" for key, value in report.items()}, refresh=False)
+                logger.dump(epoch + 1)
+                self._save(file, schedule, epoch + 1, seconds)
+        self.modules.eval()
+        return seconds
+
+    def _share_of_learning_rate(self, epoch: int) -> float:
+        return 0.5 * (1 + float(np.cos(np.pi * epoch / self.epochs))) if self.cosine else 1.0
+
+    def _save(self, file: Path | None, schedule: Any, epoch: int, seconds: float) -> None:
+        if file is None:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".partial")
+        saved = {
+            "stage": self.number, "record": self.record, "epoch": epoch, "seconds": seconds,
+            "finished": epoch == self.epochs,
+            "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+        }  # fmt: skip
+        torch.save(saved, partial)
+        partial.replace(file)
+
+    def _restore(self, file: Path | None, schedule: Any) -> tuple[int, float]:
+        """Epochs done and their seconds."""
+        if file is None or not file.is_file():
+            return 0, 0.0
+        saved = _read(file)
+        found = saved["record"]
+        if found != self.record:
+            different = [key for key in self.record if found.get(key) != self.record[key]]
+            raise InputError(
+                f"{file}: made with other settings: "
+                + "; ".join(f"{key} {found.get(key)!r}, now {self.record[key]!r}" for key in different)
+                + ". Choose another folder or delete it"
+            )
+        self.modules.load_state_dict(saved["modules"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        # The schedule's own function is not part of its state; its counters are.
+        schedule.load_state_dict(saved["schedule"])
+        return int(saved["epoch"]), float(saved["seconds"])
+
+
+def is_finished(file: Path) -> bool:
+    """Whether a stage's file holds its result, not the state of an interrupted training.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    return bool(_read(file)["finished"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return {**saved, "record": saved["record"], "finished": saved["finished"]}
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise InputError(f"{file}: not a readable checkpoint of a stage ({type(error).__name__})") from error
+
+
+def descend(optimiser: torch.optim.Optimizer, losses: Iterable[torch.Tensor]) -> float:
+    """One gradient step for each loss; returns their mean."""
+    values = []
+    for loss in losses:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(float(loss.detach()))
+    return float(np.mean(values))
+
+
+def build_optimiser(
+    name: Literal["adamw", "sgd"], groups: list[tuple[nn.Module, float]], weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9, over modules with their learning rates."""
+    parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=weight_decay)
