@@ -95,9 +95,9 @@ class PolicyTraining:
             512 and more. Log-probabilities are recorded as they were computed, so PPO stays exact.
     """
 
-    epochs: int = 25
-    batch_size: int = 64
-    inner_steps: int = 4
+    epochs: int = 20
+    batch_size: int = 32
+    inner_steps: int = 2
     learning_rate: float = 1e-3
     reward: str = "contrast"
     hidden: int = 128

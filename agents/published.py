@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from agents.published_adafocus import PublishedAdaFocus, flattened, load_adafocus
 from agents.published_ocsampler import PublishedOCSampler, load_ocsampler
 from video_env.errors import InputError
-from video_env.models.backbones import plain_state_dict, read_state_dict
+from video_env.models.backbones import plain_state_dict, read_checkpoint
 
-METHODS = {"ocsampler": load_ocsampler}
+METHODS: dict[str, Callable[..., Any]] = {"ocsampler": load_ocsampler, "adafocus": load_adafocus}
 
 
 def load_published(
     method: str, state_dict_or_path: Mapping[str, Any] | str | Path, **options: Any
-) -> PublishedOCSampler:
+) -> PublishedOCSampler | PublishedAdaFocus:
     """A published system with the weights of a released checkpoint.
 
     Args:
-        method: ``ocsampler``.
+        method: ``ocsampler`` or ``adafocus`` (the first version).
         state_dict_or_path: the state dict, plain or under ``state_dict``, with or without
             DataParallel's ``module.``; or the path of a file of it (torch.save or safetensors), which
-            is read without executing code from it.
+            is read without executing code from it. For ``adafocus`` also a released file's ``glancer``,
+            ``focuser``, ``fc`` and ``policy``.
         options: what the weights do not tell. For ``ocsampler``: ``num_frames=6``, N, and
-            ``shift_div=10``, of the temporal shift (8 for Mini-Kinetics).
+            ``shift_div=10``, of the temporal shift (8 for Mini-Kinetics). For ``adafocus``:
+            ``patch_size=128``.
 
     Returns:
         The module in evaluation mode; every other size is that of the checkpoint's entries.
@@ -39,19 +42,23 @@ def load_published(
     """
     if method not in METHODS:
         raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
-    if isinstance(state_dict_or_path, (str, Path)):
-        where, state = f"checkpoint {state_dict_or_path}", read_state_dict(Path(state_dict_or_path))
-    else:
-        where = f"{method} checkpoint"
-        state = plain_state_dict(_tensors(state_dict_or_path), where=where)
+    checkpoint: Any = state_dict_or_path
+    where = f"{method} checkpoint"
+    if isinstance(checkpoint, (str, Path)):
+        where, checkpoint = f"checkpoint {checkpoint}", read_checkpoint(Path(checkpoint))
+    if method == "adafocus" and isinstance(checkpoint, Mapping):
+        checkpoint = flattened(checkpoint)
+    state = plain_state_dict(_tensors(checkpoint), where=where)
     try:
         return METHODS[method](state, where=where, **options)
     except TypeError as error:
         raise InputError(f"{method}: {error}") from error
 
 
-def _tensors(state: Mapping[str, Any]) -> Mapping[str, Any]:
+def _tensors(state: Any) -> Any:
     """NumPy arrays become tensors, at both levels."""
+    if not isinstance(state, Mapping):
+        return state
     if isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     return {

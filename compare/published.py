@@ -47,6 +47,7 @@ def build_published_cache(
     if not settings.keep_frames:
         raise InputError("keep_frames: found False, expected True: the checkpoint's policy looks at frames")
     network = load_published("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
+    assert isinstance(network, PublishedOCSampler)
     annotations = _with_classes(annotations, int(network.recognizer.config["classes"]), checkpoint)
     weights = f"sha256:{sha256_of(checkpoint)}"
     encoders = {

@@ -1,15 +1,105 @@
 """The published AdaFocus against its golden cases and the costs that the paper's models have."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
+from agents.published import load_published
+from agents.published_adafocus import PublishedAdaFocus
 from tests import golden
 from tests.test_published import close
+from video_env.errors import InputError
+from video_env.models.cost import count_gflops
 
-UPDATE = "adafocus_v1_ppo_update"
+CASE, UPDATE = "adafocus_v1_p128", "adafocus_v1_ppo_update"
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return golden.state_dict(CASE)
+
+
+@pytest.fixture(scope="module")
+def network(state: dict[str, torch.Tensor]) -> PublishedAdaFocus:
+    return load_published("adafocus", state, patch_size=128)  # type: ignore[return-value]
+
+
+def test_golden_positions_and_scores(network: PublishedAdaFocus) -> None:
+    facts, recorded = golden.read(CASE)
+    frames = golden.video(facts["video_seed"], tuple(facts["video_shape"])).view(2, 16, 3, 224, 224)
+    assert not network.training
+    with torch.no_grad():
+        output = network(frames)
+        # The environment's way, step by step, gives what the one pass gives.
+        classifier, hidden, stepwise = network.classifier, torch.zeros(2, 1024), []
+        features = network.focus.look(
+            network._patches(frames, (output.positions @ torch.tensor([42.0, 6.0])).round().long())
+        )
+        for frame in range(16):
+            inputs = classifier.glance_input(output.glance_features[:, frame]) + classifier.patch_input(
+                features[:, frame]
+            )
+            hidden = classifier.step(hidden, inputs[:, None])[:, 0]
+            stepwise.append(classifier.scores(hidden))
+    assert output.positions.numpy() == pytest.approx(recorded["actions"], abs=1e-6)
+    assert close(output.glance_features, recorded["global_features"])
+    assert close(output.logits, recorded["logits"])
+    assert close(torch.stack(stepwise, dim=1), recorded["logits"])
+    assert close(output.logits, recorded["stage3_logits"])
+    assert close(output.logits[:, -1], recorded["video_logits"])
+
+
+@pytest.mark.parametrize(("patch_size", "gflops"), [(128, 26.52), (160, 38.53), (192, 53.21)])
+def test_counted_cost_is_the_published_one(patch_size: int, gflops: float) -> None:
+    network = PublishedAdaFocus(200, patch_size=patch_size)
+    assert count_gflops(network, torch.empty(1, 16, 3, 224, 224)) == pytest.approx(gflops, rel=0.005)
+
+
+def nested(state: dict[str, torch.Tensor]) -> dict[str, object]:
+    """As a released file has it: parts by name, beside other things, the learning policy on its own."""
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    return {"epoch": 3, "glancer": part("glancer."), "focuser": part("focuser."), "fc": part("classifier."),
+            "policy": part("focuser.policy.policy_old."), "optimizer": None, "acc": 0.75}  # fmt: skip
+
+
+def test_a_released_file_is_read_like_the_flat_dict(
+    tmp_path: Path, state: dict[str, torch.Tensor], network: PublishedAdaFocus
+) -> None:
+    flat = {f"module.{name}": value for name, value in state.items()}
+    for number, checkpoint in enumerate((nested(state), flat, {"model_state_dict": state})):
+        torch.save(checkpoint, tmp_path / f"{number}.pth")
+        again = load_published("adafocus", tmp_path / f"{number}.pth", patch_size=128)
+        for (name, tensor), other in zip(
+            network.state_dict().items(), again.state_dict().values(), strict=True
+        ):
+            assert torch.equal(tensor, other), name
+        (tmp_path / f"{number}.pth").unlink()
+
+
+def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: PublishedAdaFocus) -> None:
+    wrong = dict(state)
+    del wrong["focuser.policy.policy_old.gru.weight_ih_l0"]
+    wrong["classifier.gru.weight_ih_l0"] = torch.zeros(3072, 1280)
+    wrong["sampler.logit.weight"] = torch.zeros(1, 64)
+    with pytest.raises(InputError) as caught:
+        load_published("adafocus", wrong)
+    for part in ("missing focuser.policy.policy_old.gru.weight_ih_l0", "3 entries do not fit",
+                 "classifier.gru.weight_ih_l0 has shape (3072, 1280), expected (3072, 3328)",
+                 "unexpected sampler.logit.weight"):  # fmt: skip
+        assert part in str(caught.value)
+    with pytest.raises(InputError, match="patch_size: found 225, expected 1 to 224"):
+        load_published("adafocus", state, patch_size=225)
+    with pytest.raises(InputError, match="num_frames"):
+        load_published("adafocus", state, num_frames=16)
+    with pytest.raises(InputError, match="frames: found shape"):
+        network(torch.zeros(1, 16, 3, 96, 96))
 
 
 def own_name(released: str) -> str:

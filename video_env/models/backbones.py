@@ -273,19 +273,25 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     Raises:
         InputError: the file is missing or holds something else.
     """
-    state: Any
+    return plain_state_dict(read_checkpoint(file), where=f"weights file {file}")
+
+
+def read_checkpoint(file: Path) -> Any:
+    """Whatever a file of safetensors or of torch.save holds; reading never executes code from it.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
     if not file.is_file():
         raise InputError(f"weights file {file}: no such file")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise InputError(f"weights file {file}: not a readable state dict ({error})") from error
-    return plain_state_dict(state, where=f"weights file {file}")
 
 
 def plain_state_dict(state: Any, *, where: str) -> dict[str, torch.Tensor]:
