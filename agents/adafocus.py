@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.adafocus_settings import AdaFocusSettings, read_settings
+from agents.adafocus_settings import PUBLISHED, AdaFocusSettings, read_settings
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import ppo_loss, roll_out
+from agents.published_adafocus import PublishedAdaFocus
 from agents.stage import Stage, build_optimiser, descend, is_finished
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache, add_network, open_cache
@@ -251,6 +252,27 @@ class AdaFocus:
             )
         policy = agent._trained_policy()
         load_state(policy, saved["policy"], where=f"agent {path}")
+        return agent
+
+    @classmethod
+    def from_published(
+        cls, published: PublishedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
+    ) -> AdaFocus:
+        """An agent with the policy of a released checkpoint, to be evaluated, or trained further, on a cache
+        with glances and patches; the classifier is the cache's.
+
+        Raises:
+            InputError: the cache lacks them, or its maps or positions are of other sizes.
+        """
+        settings = replace(
+            PUBLISHED, patch_size=published.patch_size,
+            policy=replace(PUBLISHED.policy, hidden=published.policy.hidden),
+        )  # fmt: skip
+        opened = open_cache(cache)
+        _ = opened[PATCHES]  # its error says how to make them
+        agent = cls(opened, settings, device=device)
+        load_state(agent._trained_policy(), published.policy.state_dict(), where="released policy")
+        agent.trained_on = "released checkpoint"
         return agent
 
     @property

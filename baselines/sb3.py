@@ -1,4 +1,5 @@
-"""Stable-Baselines3 on the frame-selection environments: PPO in one step, MaskablePPO in sequence."""
+"""Stable-Baselines3 on the environments: PPO and MaskablePPO choose frames; PPO, RecurrentPPO and SAC choose
+patches."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-from sb3_contrib import MaskablePPO
-from stable_baselines3 import PPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -17,7 +18,8 @@ from torch import nn
 from tqdm import tqdm
 
 import video_env  # noqa: F401  (registers the environments)
-from baselines.features import CandidateFeatures
+from baselines.features import CandidateFeatures, GlanceFeatures
+from baselines.patches import patch_setting
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive, require_seed
@@ -25,13 +27,42 @@ from video_env.evaluation.evaluate import LooksAt
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
-AlgorithmName = Literal["ppo", "maskable-ppo"]
+AlgorithmName = Literal["ppo", "maskable-ppo", "patch-ppo", "patch-recurrent-ppo", "patch-sac"]
 
-ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str]] = {
-    "ppo": (PPO, "FrameSelectOneStep-v0"),
-    "maskable-ppo": (MaskablePPO, "FrameSelect-v0"),
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm of Stable-Baselines3 and what it is trained on here.
+
+    Attributes:
+        kind: the class.
+        environment: id.
+        title: in tables and curves.
+        looks_at: what its policy needs to have seen.
+        recurrent: whether its policy is.
+    """
+
+    kind: type[BaseAlgorithm]
+    environment: str
+    title: str
+    looks_at: LooksAt = "skim"
+    recurrent: bool = False
+
+    @property
+    def of_patches(self) -> bool:
+        """Whether it selects patches, not frames."""
+        return self.looks_at == "glance"
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm(PPO, "FrameSelectOneStep-v0", "PPO"),
+    "maskable-ppo": Algorithm(MaskablePPO, "FrameSelect-v0", "MaskablePPO"),
+    "patch-ppo": Algorithm(PPO, "PatchSelect-v0", "PPO, patches", "glance"),
+    "patch-recurrent-ppo": Algorithm(
+        RecurrentPPO, "PatchSelect-v0", "RecurrentPPO, patches", "glance", recurrent=True
+    ),
+    "patch-sac": Algorithm(SAC, "PatchSelectContinuous-v0", "SAC, patches", "glance"),
 }
-"""By name: the class, and the environment it is trained on here."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +70,30 @@ class SB3Settings:
     """Settings of an algorithm and its training; the rest is Stable-Baselines3's default.
 
     Attributes:
-        algorithm: ``ppo`` (one step, N frames) or ``maskable-ppo`` (one frame after another).
+        algorithm: ``ppo`` (N frames in one step), ``maskable-ppo`` (one frame after another),
+            ``patch-ppo``, ``patch-recurrent-ppo`` (a patch in every frame) or ``patch-sac`` (at any point).
         num_frames: N, for ``ppo``.
-        cost_per_gflop: λ, for ``maskable-ppo``.
-        reward: quality by name.
+        cost_per_gflop: λ, for the others.
+        allow_exit: let the policy stop before the last frame, for patches.
+        reward: by name; by default confidence for frames, contrast for patches, and increment for
+            patches with stops.
+        gamma: discount; by default 1, and 0.7 (as in AdaFocus) for patches without stops.
         steps: environment steps in all.
         num_envs: environments that run side by side.
-        steps_per_env: of each in a rollout.
+        steps_per_env: of each in a rollout (of SAC: gradient steps after each step of all environments).
         batch_size: transitions per gradient step.
-        epochs: passes over a rollout.
+        epochs: passes over a rollout; not of SAC.
         learning_rate: Adam's.
-        entropy: weight of the entropy bonus.
+        entropy: weight of the entropy bonus; of SAC it is learned.
         seed: decides the initial weights and every draw.
     """
 
     algorithm: AlgorithmName = "ppo"
     num_frames: int = 2
     cost_per_gflop: float = 0.0
-    reward: str = "confidence"
+    allow_exit: bool = False
+    reward: str | None = None
+    gamma: float | None = None
     steps: int = 150_000
     num_envs: int = 256
     steps_per_env: int = 8
@@ -75,41 +112,63 @@ class SB3Settings:
         require_seed(self.seed)
         if self.batch_size < 2 or self.num_envs * self.steps_per_env < 2:
             raise InputError("batch_size and num_envs · steps_per_env: expected at least 2 each")
+        if self.gamma is not None and not 0 <= self.gamma <= 1:
+            raise InputError(f"gamma: found {self.gamma}, expected 0 to 1")
+        if self.allow_exit and not ALGORITHMS[self.algorithm].of_patches:
+            raise InputError(f"allow_exit: {self.algorithm} selects frames; it is for patches")
 
     def environment_options(self) -> dict[str, Any]:
         """What the environment is made with, without cache and split."""
+        patches = ALGORITHMS[self.algorithm].of_patches
+        reward = ("increment" if self.allow_exit else "contrast") if patches else "confidence"
+        options: dict[str, Any] = {"reward": self.reward or reward, "observation": "index"}
         if self.algorithm == "ppo":
-            return {"num_frames": self.num_frames, "reward": self.reward, "observation": "index"}
-        return {"cost_per_gflop": self.cost_per_gflop, "reward": self.reward, "observation": "index"}
+            return {"num_frames": self.num_frames, **options}
+        options["cost_per_gflop"] = self.cost_per_gflop
+        return {"allow_exit": self.allow_exit, **options} if patches else options
+
+    def discount(self) -> float:
+        """γ, with its default resolved."""
+        patches = ALGORITHMS[self.algorithm].of_patches
+        return (0.7 if patches and not self.allow_exit else 1.0) if self.gamma is None else self.gamma
+
+    def setting(self, cache: Cache) -> str:
+        """The point on its method's curve, as tables name it."""
+        cost = f"λ = {self.cost_per_gflop:g}"
+        if not ALGORITHMS[self.algorithm].of_patches:
+            return f"N = {self.num_frames}" if self.algorithm == "ppo" else cost
+        return f"{patch_setting(cache)}, {cost}" if self.allow_exit else patch_setting(cache)
 
 
 def train_sb3(
     cache: Cache, settings: SB3Settings, *, device: str = "auto", log_folder: Path | None = None
 ) -> BaseAlgorithm:
     """Train an algorithm on the cache's training videos; save it with its own ``save``."""
-    algorithm, environment = ALGORITHMS[settings.algorithm]
+    algorithm = ALGORITHMS[settings.algorithm]
     env = gym.make_vec(
-        environment, num_envs=settings.num_envs, vectorization_mode="vector_entry_point", cache=cache,
-        split="train", **settings.environment_options(),
+        algorithm.environment, num_envs=settings.num_envs, vectorization_mode="vector_entry_point",
+        cache=cache, split="train", **settings.environment_options(),
     )  # fmt: skip
-    model = algorithm(
-        "MultiInputPolicy",
-        StableBaselinesVecEnv(env),
-        n_steps=settings.steps_per_env,  # type: ignore[call-arg]
-        batch_size=settings.batch_size,
-        n_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        ent_coef=settings.entropy,
-        gamma=1.0,
-        policy_kwargs=_policy_options(cache),
-        device=resolve_device(device),
-        seed=settings.seed,
-    )
+    shared: dict[str, Any] = {
+        "batch_size": settings.batch_size, "learning_rate": settings.learning_rate,
+        "gamma": settings.discount(), "policy_kwargs": _policy_options(cache, settings.algorithm),
+        "device": resolve_device(device), "seed": settings.seed,
+    }  # fmt: skip
+    policy = "MultiInputLstmPolicy" if algorithm.recurrent else "MultiInputPolicy"
+    if algorithm.kind is SAC:
+        # Twenty rounds of transitions before learning begins.
+        model: BaseAlgorithm = SAC(
+            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, buffer_size=100_000,
+            learning_starts=20 * settings.num_envs, **shared,
+        )  # fmt: skip
+    else:
+        model = algorithm.kind(
+            policy, StableBaselinesVecEnv(env), n_steps=settings.steps_per_env,  # type: ignore[call-arg]
+            n_epochs=settings.epochs, ent_coef=settings.entropy, **shared,
+        )  # fmt: skip
     if log_folder is not None:
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
-    name = f"{settings.algorithm}, " + (
-        f"N = {settings.num_frames}" if settings.algorithm == "ppo" else f"λ = {settings.cost_per_gflop:g}"
-    )
+    name = f"{algorithm.title}, {settings.setting(cache)}"
     model.learn(settings.steps, callback=_Progress(settings.steps, name))
     return model
 
@@ -118,13 +177,13 @@ class SB3Policy:
     """A trained Stable-Baselines3 model with what the evaluation needs to know of it.
 
     Args:
-        model: any of its algorithms, trained on a frame-selection environment.
+        model: any of its algorithms, trained on one of our environments.
     """
-
-    looks_at: LooksAt = "skim"
 
     def __init__(self, model: BaseAlgorithm) -> None:
         self.model = model
+        seen = model.observation_space.spaces  # type: ignore[attr-defined]
+        self.looks_at: LooksAt = "glance" if "state" in seen else "skim"
         self.gflops = _policy_gflops(model)
         self._takes_masks = isinstance(model, MaskablePPO)
 
@@ -150,30 +209,35 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
     try:
-        model = ALGORITHMS[algorithm][0].load(
-            path, device=resolve_device(device), custom_objects={"policy_kwargs": _policy_options(cache)}
-        )
+        model = ALGORITHMS[algorithm].kind.load(
+            path, device=resolve_device(device),
+            custom_objects={"policy_kwargs": _policy_options(cache, algorithm)},
+        )  # fmt: skip
     except InputError:
         raise
     except Exception as error:  # many kinds, for a file that is no model or one of other sizes
         raise InputError(
             f"model {path}: cannot be read as {algorithm} for cache {cache.path} ({error})"
         ) from error
-    candidates = model.observation_space["selected"].shape  # type: ignore[index]
-    if candidates != (cache.num_candidates,):
+    spaces = model.observation_space.spaces  # type: ignore[attr-defined]
+    patches = ALGORITHMS[algorithm].of_patches
+    trained = int(spaces["frame"].high[0]) if patches else spaces["selected"].shape[0]
+    if trained != cache.num_candidates:
         raise InputError(
-            f"model {path}: trained on {candidates[0]} candidate frames, cache {cache.path} has "
+            f"model {path}: trained on {trained} candidate frames, cache {cache.path} has "
             f"{cache.num_candidates}"
         )
     return model
 
 
-def _policy_options(cache: Cache) -> dict[str, Any]:
+def _policy_options(cache: Cache, algorithm: AlgorithmName) -> dict[str, Any]:
+    patches = ALGORITHMS[algorithm].of_patches
     return {
-        "features_extractor_class": CandidateFeatures,
+        "features_extractor_class": GlanceFeatures if patches else CandidateFeatures,
         "features_extractor_kwargs": {"cache": str(cache.path)},
         "net_arch": [64],
         "activation_fn": nn.ReLU,
+        **({"lstm_hidden_size": 128} if ALGORITHMS[algorithm].recurrent else {}),
     }
 
 

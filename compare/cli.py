@@ -7,12 +7,14 @@ import sys
 COMMANDS = {
     "demo": "the main job on the built-in data set, from video files to the curve",
     "cache": "decode a folder of videos into a cache",
+    "cache add": "add glance maps, patch features and a classifier to a cache",
     "cache verify": "check every checksum of a cache",
     "cache extract": "make a small cache from a large one",
     "train recognizer": "train the recognizer on a cache (and small networks, where it has none)",
     "train ocsampler": "train an OCSampler on a cache",
+    "train adafocus": "train an AdaFocus on a cache, all four stages",
     "train sb3": "train a Stable-Baselines3 algorithm on a cache",
-    "evaluate": "let a method choose frames for every video of a split: a result table",
+    "evaluate": "let a method choose frames or patches for every video of a split: a result table",
     "curve": "summary table and accuracy-vs-budget curve from result tables",
     "selections": "the frames chosen, as JSON lines, from result tables",
 }

@@ -10,6 +10,7 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import methods
@@ -31,9 +32,11 @@ from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
 from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
+from video_env.models.classifiers import read_classifier
 from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
+from video_env.models.patch_arrays import add_patches
 from video_env.models.redraw import encoders_of, take_networks
 from video_env.models.train_recognizer import (
     RecognizerTraining,
@@ -87,6 +90,7 @@ def cache(
     published: PublishedName | None = None,
     checkpoint: Path | None = None,
     shift_div: int = 10,
+    patch_size: int = 128,
     device: str = "auto",
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(),  # noqa: B008
 ) -> None:
@@ -104,9 +108,10 @@ def cache(
         like: a finished cache whose networks and recognizer are taken, for other draws of the same videos
             (with --random-epoch); weights that it does not hold are given by --skim-weights and
             --embedding-weights.
-        published: take the networks and the recognizer of a released checkpoint.
+        published: take the networks and the recognizer or classifier of a released checkpoint.
         checkpoint: its file.
-        shift_div: of its temporal shift.
+        shift_div: of an ocsampler's temporal shift.
+        patch_size: of an adafocus, in pixels.
         device: auto, cpu, cuda:0, ...
         settings: how videos are read.
     """
@@ -114,8 +119,11 @@ def cache(
     table = READERS[annotation_format](annotations, videos)
     if (published is None) != (checkpoint is None) or (published and like):
         raise InputError("published: goes with --checkpoint FILE, and not with --like")
-    if checkpoint is not None:
-        built = build_published_cache(table, out, settings, checkpoint, shift_div=shift_div, device=device)
+    if published is not None and checkpoint is not None:
+        built = build_published_cache(
+            table, out, settings, published, checkpoint, shift_div=shift_div, patch_size=patch_size,
+            device=device,
+        )  # fmt: skip
     elif like is not None:
         weights = {"skim": skim_weights, "embedding": embedding_weights}
         files = {array: file for array, file in weights.items() if file not in ("torchvision", "random")}
@@ -139,6 +147,49 @@ def cache(
     if len(failures):
         print(f"{len(failures)} videos could not be decoded, see {out / 'failures.csv'}; the first:")
         print("\n".join(f"  {failure.video}: {failure.reason}" for failure in failures.head(5).itertuples()))
+
+
+def cache_add(
+    path: CacheFolder,
+    classifier_weights: Path,
+    patch_size: int = 96,
+    glance: BackboneName = "mobilenet_v2",
+    glance_weights: str = "torchvision",
+    glance_size: int | None = None,
+    focus: BackboneName = "resnet50",
+    focus_weights: str = "torchvision",
+    device: str = "auto",
+) -> None:
+    """Add to a cache what patch selection needs: glance maps, the features of all patches, and the classifier
+    over them; an interrupted call goes on.
+
+    Args:
+        path: a cache with frames.
+        classifier_weights: file of the classifier's weights: gru and fc, as released, or input and output
+            of a running maximum.
+        patch_size: side of a patch in pixels of the cache's frames.
+        glance: network that looks at whole frames.
+        glance_weights: torchvision, random, or a file of weights.
+        glance_size: pixels that frames are scaled to for it; by default 224, of a small network its own.
+        focus: network that looks at patches.
+        focus_weights: torchvision, random, or a file of weights.
+        device: auto, cpu, cuda:0, ...
+    """
+    opened = Cache(path)
+    resolve_device(device)
+    size = 224 if glance_size is None and glance == "mobilenet_v2" else glance_size
+    with seeded(0):
+        networks = FrameNetwork(glance, input_size=size), FrameNetwork(focus, input_size=patch_size)
+    records = [
+        load_weights(network, weights)
+        for network, weights in zip(networks, (glance_weights, focus_weights), strict=True)
+    ]
+    classifier = read_classifier(classifier_weights, glance=networks[0].features, pooling=networks[0].pooling)
+    added = add_patches(
+        opened, *networks, classifier, patch_size=patch_size, glance_weights=records[0],
+        focus_weights=records[1], device=device,
+    )  # fmt: skip
+    print(added)
 
 
 def cache_verify(path: CacheFolder) -> None:
@@ -234,6 +285,28 @@ def train_ocsampler(
     print(f"{out}: {name}, N = {settings.num_frames}, trained in {agent.training_seconds:.0f} s")
 
 
+def train_adafocus(
+    path: CacheFolder,
+    out: Path,
+    device: str = "auto",
+    settings: Annotated[AdaFocusSettings, tyro.conf.arg(name="")] = AdaFocusSettings(),  # noqa: B008
+) -> None:
+    """Train an AdaFocus on a cache, all four stages; an interrupted training goes on.
+
+    Args:
+        path: a cache with frames; or with glances, patches and a classifier: then training begins at stage 2.
+        out: folder of the agent (agent.pt), its stages' checkpoints, its logs, and its cache of patches.
+        device: auto, cpu, cuda:0, ...
+        settings: of the agent and its stages.
+    """
+    agent = methods.train_adafocus(Cache(path), settings, out, device=device)
+    assert agent.patch_cache is not None
+    print(
+        f"{out / 'agent.pt'}: {methods.adafocus_name(settings)}, trained in {agent.training_seconds:.0f} s; "
+        f"it acts on cache {agent.patch_cache.path}"
+    )
+
+
 def train_sb3(
     path: CacheFolder,
     out: Path,
@@ -262,22 +335,25 @@ def evaluate(
     cost_per_gflop: float | None = None,
     published: PublishedName | None = None,
     shift_div: int = 10,
+    patch_size: int = 128,
     split: str = "test",
     method: str | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> None:
-    """Let a method choose frames for every video of a split, and write a result table.
+    """Let a method choose frames or patches for every video of a split, and write a result table.
 
     Args:
         path: the cache.
         policy: a saved agent's file, or uniform, random, centre, "single-frame confidence", motion,
-            oracle, "all frames"; or, with --published, a released checkpoint's file.
+            oracle, "all frames", "random patch", "centre patch", "most-moving patch", "patch oracle"; or,
+            with --published, a released checkpoint's file.
         out: the result table (.parquet).
         num_frames: N, for methods that are not trained here.
         cost_per_gflop: λ of an OCSampler that was trained with a frame-number budget; its own by default.
         published: what system the released checkpoint is of.
-        shift_div: of its temporal shift.
+        shift_div: of an ocsampler's temporal shift.
+        patch_size: of an adafocus, in pixels.
         split: train, validation or test.
         method: name in tables and curves; by default the policy's own.
         seed: of random, and the seed that the table states for methods that are not trained.
@@ -292,8 +368,11 @@ def evaluate(
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {policy} has no frame-number budget")
     if published is not None:
         file = Path(policy)
-        entry = published_entry(file, opened, num_frames=num_frames, shift_div=shift_div, device=device)
-        if not recognizer_is_of(file, opened):
+        entry = published_entry(
+            published, file, opened, num_frames=num_frames, shift_div=shift_div, patch_size=patch_size,
+            device=device,
+        )  # fmt: skip
+        if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
     elif policy in methods.UNTRAINED:
         entry = methods.untrained_entry(policy, opened, split, num_frames, seed)

@@ -9,27 +9,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from agents.adafocus import AdaFocus
+from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler import OCSampler, OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
+from baselines.patches import PATCH_RULES, patch_setting
 from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
 from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry
 
-ONE_STEP = "FrameSelectOneStep-v0"
+ONE_STEP, PATCHES = "FrameSelectOneStep-v0", "PatchSelect-v0"
 ALL_FRAMES = "all frames"
-UNTRAINED = (*HEURISTICS, "oracle", ALL_FRAMES)
+UNTRAINED_FRAMES = (*HEURISTICS, "oracle", ALL_FRAMES)
+UNTRAINED = (*UNTRAINED_FRAMES, *PATCH_RULES)
 
 
 def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: int = 0) -> Entry:
-    """A heuristic, the oracle, or all candidate frames.
+    """A heuristic, an oracle, or all candidate frames; the number of frames is not of those for patches.
 
     Raises:
-        InputError: the name is unknown, or the number of frames does not fit the cache.
+        InputError: the name is unknown, the number of frames does not fit the cache, or it lacks patches.
     """
     if name not in UNTRAINED:
         raise InputError(f"method {name!r}: expected a saved agent's file or one of {', '.join(UNTRAINED)}")
+    if name in PATCH_RULES:
+        setting, rule = patch_setting(cache), PATCH_RULES[name](cache, split, seed)
+        return Entry(name, setting, seed, PATCHES, rule, {"observation": "index"})
     if name == ALL_FRAMES:
         num_frames = cache.num_candidates
     check_num_frames(cache, num_frames)
@@ -82,6 +91,33 @@ def ocsampler_name(settings: OCSamplerSettings) -> str:
     )
 
 
+def train_adafocus(
+    cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto"
+) -> AdaFocus:
+    """Train an AdaFocus in a folder, from where an interrupted call left off: its stages, its cache with the
+    patches (unless the cache given has them), and ``agent.pt``."""
+    agent = AdaFocus(cache, settings, folder=folder, device=device)
+    agent.learn(log_folder=folder / "logs")
+    agent.save(folder / "agent.pt")
+    return agent
+
+
+def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
+    """The agent with its classifier of stage 3, or with that of stage 1."""
+    assert agent.patch_cache is not None
+    options: dict[str, Any] = {"observation": "index"}
+    if fine_tuned:
+        options["classifier"] = agent.classifier
+    method = adafocus_name(agent.settings) + ("" if fine_tuned else ", stage 2")
+    setting, seconds = patch_setting(agent.patch_cache), agent.training_seconds
+    return Entry(method, setting, agent.settings.seed, PATCHES, agent, options, seconds)
+
+
+def adafocus_name(settings: AdaFocusSettings) -> str:
+    """The agent's name in tables and curves, by its classifier."""
+    return "AdaFocus" if settings.classifier == "running_max" else "AdaFocus, GRU classifier"
+
+
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
     if file.is_file() and file.with_suffix(".json").is_file():
@@ -100,7 +136,7 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
 def saved_entry(
     file: Path, cache: Cache, *, cost_per_gflop: float | None = None, device: str = "auto"
 ) -> Entry:
-    """A saved agent: an OCSampler's file, or a Stable-Baselines3 .zip with its .json beside it.
+    """A saved agent: an OCSampler's or AdaFocus's file, or a Stable-Baselines3 .zip with its .json beside it.
 
     Args:
         file: the agent.
@@ -112,6 +148,10 @@ def saved_entry(
         InputError: the file is missing, is no agent, was trained for another cache's shape, or has no
             budget that a λ could steer.
     """
+    if file.suffix != ".zip" and _agent_of(file) == "AdaFocus":
+        if cost_per_gflop is not None:
+            raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
+        return adafocus_entry(AdaFocus.load(file, cache=cache, device=device))
     if file.suffix != ".zip":
         agent = OCSampler.load(file, cache=cache, device=device)
         if cost_per_gflop is not None:
@@ -122,15 +162,21 @@ def saved_entry(
     record = _read_record(file.with_suffix(".json"))
     settings = SB3Settings(**record["settings"])
     policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
-    environment = ALGORITHMS[settings.algorithm][1]
-    if settings.algorithm == "ppo":
-        name, setting = "PPO", f"N = {settings.num_frames}"
-    else:
-        name, setting = "MaskablePPO", f"λ = {settings.cost_per_gflop:g}"
+    algorithm = ALGORITHMS[settings.algorithm]
+    method = algorithm.title + (", exit" if settings.allow_exit else "")
     return Entry(
-        name, setting, settings.seed, environment, policy, settings.environment_options(),
-        record["training_seconds"],
+        method, settings.setting(cache), settings.seed, algorithm.environment, policy,
+        settings.environment_options(), record["training_seconds"],
     )  # fmt: skip
+
+
+def _agent_of(file: Path) -> str | None:
+    """The kind of agent that a file holds; None where loading it will have to say what is wrong."""
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return str(saved["agent"])
+    except Exception:  # torch raises many kinds for a file that is no checkpoint
+        return None
 
 
 def _require_same_training(

@@ -6,46 +6,57 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from agents.adafocus import AdaFocus
 from agents.ocsampler import OCSampler
 from agents.published import load_published
+from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
 from agents.published_ocsampler import PublishedOCSampler
-from compare.methods import ocsampler_entry
+from compare.methods import adafocus_entry, ocsampler_entry
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.store import Cache, sha256_of
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry
+from video_env.models.classifiers import NAME as CLASSIFIER
 from video_env.models.encoders import CacheEncoder
+from video_env.models.patch_arrays import add_patches
 from video_env.models.recognizers import NAME, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 
-PublishedName = Literal["ocsampler"]
+PublishedName = Literal["ocsampler", "adafocus"]
 
 
 def build_published_cache(
     annotations: Annotations,
     out: Path,
     settings: BuildSettings,
+    published: PublishedName,
     checkpoint: Path,
     *,
     shift_div: int = 10,
+    patch_size: int = 128,
     device: str = "auto",
 ) -> Cache:
-    """A cache whose features and recognizer are those of a released OCSampler; an interrupted call goes on.
+    """A cache whose features and recognizer, or classifier, are those of a released checkpoint; an interrupted
+    call goes on.
 
     Args:
         annotations: the videos, their labels numbered as the checkpoint's classes are.
         out: folder of the cache.
-        settings: how videos are read; frames are kept, since the checkpoint's policy looks at them.
+        settings: how videos are read; frames are kept, since features are computed from them.
+        published: what system the checkpoint is of.
         checkpoint: the released file.
-        shift_div: of its temporal shift.
+        shift_div: of an OCSampler's temporal shift.
+        patch_size: of an AdaFocus.
         device: where the networks run.
 
     Raises:
         InputError: the checkpoint does not fit, or a label is none of its classes.
     """
     if not settings.keep_frames:
-        raise InputError("keep_frames: found False, expected True: the checkpoint's policy looks at frames")
+        raise InputError("keep_frames: found False, expected True: the checkpoint's networks look at frames")
+    if published == "adafocus":
+        return _build_adafocus_cache(annotations, out, settings, checkpoint, patch_size, device)
     network = load_published("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
     assert isinstance(network, PublishedOCSampler)
     annotations = _with_classes(annotations, int(network.recognizer.config["classes"]), checkpoint)
@@ -61,23 +72,57 @@ def build_published_cache(
     return add_subset_tables(cache, device)
 
 
+def _build_adafocus_cache(
+    annotations: Annotations,
+    out: Path,
+    settings: BuildSettings,
+    checkpoint: Path,
+    patch_size: int,
+    device: str,
+) -> Cache:
+    network = load_published("adafocus", checkpoint, patch_size=patch_size)
+    assert isinstance(network, PublishedAdaFocus)
+    if settings.frame_size != INPUT_SIZE:
+        raise InputError(f"frame_size: found {settings.frame_size}, expected {INPUT_SIZE} as released")
+    cache = build_cache(_with_classes(annotations, network.classifier.classes, checkpoint), out, settings)
+    weights = f"sha256:{sha256_of(checkpoint)}"
+    return add_patches(
+        cache, network.glance, network.focus, network.classifier.cpu(), patch_size=patch_size,
+        glance_weights=weights, focus_weights=weights, training={"checkpoint": weights}, device=device,
+    )  # fmt: skip
+
+
 def published_entry(
-    checkpoint: Path, cache: Cache, *, num_frames: int, shift_div: int = 10, device: str = "auto"
+    published: PublishedName,
+    checkpoint: Path,
+    cache: Cache,
+    *,
+    num_frames: int,
+    shift_div: int = 10,
+    patch_size: int = 128,
+    device: str = "auto",
 ) -> Entry:
-    """A released OCSampler choosing frames on a cache; the recognizer is the cache's.
+    """A released system choosing frames or patches on a cache; the recognizer or classifier is the cache's.
 
     Raises:
-        InputError: the checkpoint does not fit, N is not from 1 to T, or the cache has no frames.
+        InputError: the checkpoint does not fit, N is not from 1 to T, or the cache lacks frames (for an
+            OCSampler) or glances and patches (for an AdaFocus).
     """
+    if published == "adafocus":
+        system = load_published("adafocus", checkpoint, patch_size=patch_size)
+        assert isinstance(system, PublishedAdaFocus)
+        focuser = AdaFocus.from_published(system, cache, device=device)
+        return replace(adafocus_entry(focuser, fine_tuned=False), method="AdaFocus, released")
     network = load_published("ocsampler", checkpoint, num_frames=num_frames, shift_div=shift_div)
     assert isinstance(network, PublishedOCSampler)
     agent = OCSampler.from_published(network, cache, device=device)
     return replace(ocsampler_entry(agent), method="OCSampler, released")
 
 
-def recognizer_is_of(checkpoint: Path, cache: Cache) -> bool:
-    """Whether the cache's recognizer is the checkpoint's own."""
-    training = cache.meta.get("training", {}).get(NAME) or {}
+def recognizer_is_of(published: PublishedName, checkpoint: Path, cache: Cache) -> bool:
+    """Whether the cache's recognizer, or classifier over patches, is the checkpoint's own."""
+    name = NAME if published == "ocsampler" else CLASSIFIER
+    training = cache.meta.get("training", {}).get(name) or {}
     return training.get("checkpoint") == f"sha256:{sha256_of(checkpoint)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,7 +132,7 @@ class PatchSelect:
         alternatives = [self._surrounding(action)]
         if self.reward == "contrast":
             alternatives.append(self._surrounding_reference(state.reference[batch, state.frame]))
-        states, probabilities = self._look(state, alternatives)
+        states, probabilities = self.consider(state, alternatives)
         patches, going = state.patches.copy(), np.flatnonzero(looks)
         patches[going, state.frame[going]] = self._points(action[going])
         now = np.where(looks[:, None], probabilities[:, 0], state.probabilities)
@@ -197,11 +198,21 @@ class PatchSelect:
         )
 
     @torch.inference_mode()
-    def _look(
-        self, state: Looking, alternatives: list[tuple[np.ndarray, np.ndarray | None]]
+    def consider(
+        self, state: Looking, alternatives: Sequence[tuple[np.ndarray, np.ndarray | None]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The classifier's states float32 [B, K, R] and probabilities float64 [B, K, C] after each of the
-        alternatives; each is positions int64 [B, N] and their weights [B, N], None where N is 1."""
+        """What the classifier would say after each of K patches of the current frame.
+
+        What they have in common, the recurrent part and the glance's, is computed once.
+
+        Args:
+            state: whose current frame it is.
+            alternatives: each is the cached positions that make up a patch, int64 [B, N], and their weights
+                [B, N], None where N is 1.
+
+        Returns:
+            Its states float32 [B, K, R] and probabilities float64 [B, K, C].
+        """
         count = alternatives[0][0].shape[1]
         positions = np.concatenate([positions for positions, _ in alternatives], axis=1)
         patch = self._inputs.patch(state.video, state.frame, positions)
@@ -219,7 +230,7 @@ class PatchSelect:
         video, confidence = state.video[[episode]], []
         at = self.begin(video, np.random.default_rng(0))
         for point in state.patches[episode][self._taken(state)[episode]]:
-            states, probabilities = self._look(at, [surrounding(point[None], self.num_positions)])
+            states, probabilities = self.consider(at, [surrounding(point[None], self.num_positions)])
             at.recurrent, at.frame = states[:, 0], at.frame + 1
             confidence.append(probabilities[0, 0, self._labels[video[0]]])
         return np.array(confidence)

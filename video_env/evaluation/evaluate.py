@@ -6,10 +6,12 @@ A result table has one row per video:
 | --- | --- |
 | `method`, `setting`, `seed` | who chose: its name, its point on the curve, its training's seed |
 | `split`, `data` | which videos: the split, and the annotations' fingerprint |
-| `video`, `label`, `prediction`, `correct`, `confidence` | the recognizer's verdict on the frames chosen |
+| `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
 | `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
-| `gflops` | 10^9 multiply-adds of all that ran for this video: skimming, selector, frames, recognizer |
-| `frames`, `selected` | how many candidates were chosen, and which |
+| `gflops` | 10^9 multiply-adds of all that ran for this video, the selector included |
+| `frames`, `selected` | how many candidates were processed, and which |
+| `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
+| `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
 | `videos_per_second` | of the whole method on this machine, batch 32, from decoded frames; see `throughput` |
 | `training_seconds` | that the method's own training took |
@@ -37,11 +39,12 @@ from video_env.evaluation.throughput import network_seconds
 BATCH = 2048
 
 LooksAt = Literal["nothing", "skim", "all frames", "glance"]
-"""What a policy needs to have seen before it decides: its cost is charged to the method."""
+"""What a policy needs to have seen before it decides: its cost is charged to the method. ``glance`` is of
+patch selection, whose environments count each glance themselves."""
 
 
 class Policy(Protocol):
-    """Whatever chooses frames, in Stable-Baselines3's form.
+    """Whatever chooses frames or patches, in Stable-Baselines3's form.
 
     Attributes:
         gflops: 10^9 multiply-adds of one decision.
@@ -84,13 +87,15 @@ class Entry:
 
 
 def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
-    """Let a policy choose frames for every video of a split: a result table.
+    """Let a policy choose frames, or patches, for every video of a split: a result table.
 
     Raises:
         InputError: the environment's options or the cache do not fit.
     """
     names = cache.index["video"].to_numpy(object)[cache.rows(split)]
-    options = {"skim_gflops": look_gflops(entry.policy.looks_at, cache, entry.options), **entry.options}
+    options = dict(entry.options)
+    if entry.policy.looks_at != "glance":
+        options.setdefault("skim_gflops", look_gflops(entry.policy.looks_at, cache, entry.options))
     parts, policy_seconds = [], 0.0
     for batch in _batches(names):
         env = gym.make_vec(
@@ -101,12 +106,11 @@ def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
         parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
         policy_seconds += seconds
     table = pd.concat(parts, ignore_index=True)
-    chosen = np.stack(table["selected"].to_list())
     label_sets = cache.label_sets()
-    processed = cache.num_candidates if entry.policy.looks_at == "all frames" else chosen.sum(axis=1).mean()
-    seconds = policy_seconds / len(table) + network_seconds(
-        cache, frames=float(processed), skim=entry.policy.looks_at == "skim"
+    chosen, runs, more = (_patches_chosen if "patches" in table else _frames_chosen)(
+        table, cache, entry, split
     )
+    seconds = policy_seconds / len(table) + network_seconds(cache, runs)
     return pd.DataFrame(
         {
             "method": entry.method,
@@ -120,11 +124,37 @@ def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
             "labels": [label_sets[row] for row in cache.rows(split)],
             "frames": chosen.sum(axis=1),
             "selected": [np.flatnonzero(row).tolist() for row in chosen],
-            "scores": list(_scores(cache, split, chosen)),
+            **more,
             "videos_per_second": 1 / seconds,
             "training_seconds": entry.training_seconds,
         }
     )
+
+
+Chosen = tuple[np.ndarray, dict[str, float], dict[str, Any]]
+"""Which frames were processed, bool [V, T]; on how many images of a video each array's network ran; and the
+table's columns of this kind of selection."""
+
+
+def _frames_chosen(table: pd.DataFrame, cache: Cache, entry: Entry, split: str) -> Chosen:
+    chosen, looks_at = np.stack(table["selected"].to_list()), entry.policy.looks_at
+    processed = cache.num_candidates if looks_at == "all frames" else float(chosen.sum(axis=1).mean())
+    runs = {"embedding": processed, "skim": cache.num_candidates if looks_at == "skim" else 0}
+    return chosen, runs, {"scores": list(_scores(cache, split, chosen))}
+
+
+def _patches_chosen(table: pd.DataFrame, cache: Cache, entry: Entry, split: str) -> Chosen:
+    points = np.stack(table["patches"].to_list())
+    chosen = points[..., 0] >= 0
+    looked = chosen.sum(axis=1)
+    # The frame at which a video is left was glanced at too.
+    glanced = np.minimum(looked + 1, cache.num_candidates)
+    columns = {
+        "patches": [of_video[taken].ravel().tolist() for of_video, taken in zip(points, chosen, strict=True)],
+        "exit_after": looked,
+        "scores": list(np.stack(table["probabilities"].to_list()).astype(np.float32)),
+    }
+    return chosen, {"glance": float(glanced.mean()), "patches": float(looked.mean())}, columns
 
 
 def run_episodes(

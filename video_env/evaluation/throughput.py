@@ -8,21 +8,25 @@ from functools import lru_cache
 import torch
 
 from video_env.cache.store import Cache
-from video_env.models.backbones import BACKBONES, FrameNetwork, evaluating
+from video_env.models.backbones import BACKBONES, BackboneName, FrameNetwork, evaluating
 from video_env.models.device import resolve_device
 
 BATCH_VIDEOS = 32
 
 
-def network_seconds(cache: Cache, *, frames: float, skim: bool) -> float:
+def network_seconds(cache: Cache, runs: dict[str, float]) -> float:
     """Seconds per video that the cache's networks take on frames that are decoded already.
 
-    The recognizer's backbone runs on ``frames`` frames per video, the skim network, if asked for, on
-    all candidates, each over a batch of 32 videos; the time is the median of several passes. Weights
-    do not change the time, so the networks are built anew with random ones. NaN where the features
-    were computed elsewhere, by networks that are not known here.
+    Each network runs over a batch of 32 images; the time is the median of several passes. Weights do not
+    change the time, so the networks are built anew with random ones.
+
+    Args:
+        cache: says which networks its arrays were computed with.
+        runs: by array, on how many frames (or patches) of a video its network runs.
+
+    Returns:
+        Their sum; NaN where features were computed elsewhere, by networks that are not known here.
     """
-    runs = {"embedding": frames, "skim": cache.num_candidates if skim else 0}
     seconds = 0.0
     for array, count in runs.items():
         if not count:
@@ -30,15 +34,19 @@ def network_seconds(cache: Cache, *, frames: float, skim: bool) -> float:
         source = cache.meta["arrays"][array]["source"]
         if source["network"] not in BACKBONES:
             return float("nan")
-        network, size, shift = source["network"], source["frame_size"], source.get("temporal_shift", 0)
-        seconds += count * _seconds_per_frame(network, size, shift)
+        seconds += count * _seconds_per_frame(
+            source["network"], source.get("patch_size", source["frame_size"]), source["input_size"],
+            source.get("temporal_shift", 0),
+        )  # fmt: skip
     return seconds
 
 
 @lru_cache(maxsize=16)
-def _seconds_per_frame(network: str, frame_size: int, temporal_shift: int) -> float:
+def _seconds_per_frame(
+    network: BackboneName, frame_size: int, input_size: int | None, temporal_shift: int
+) -> float:
     device = resolve_device("auto")
-    model = FrameNetwork(network, temporal_shift=temporal_shift).to(device)  # type: ignore[arg-type]
+    model = FrameNetwork(network, input_size=input_size, temporal_shift=temporal_shift).to(device)
     model = model.to(memory_format=torch.channels_last)
     frames = torch.randint(
         0, 256, (1, BATCH_VIDEOS, frame_size, frame_size, 3), dtype=torch.uint8, device=device

@@ -8,6 +8,7 @@ once per frame, or once per patch position, and used for every patch that is tri
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
@@ -18,7 +19,7 @@ from torch import nn
 
 from video_env.cache.store import Cache, CacheError, add_network
 from video_env.errors import InputError
-from video_env.models.backbones import Pooling, load_state
+from video_env.models.backbones import Pooling, load_state, read_state_dict
 from video_env.models.cost import counted_gflops
 
 ClassifierName = Literal["gru", "running_max"]
@@ -212,6 +213,39 @@ def load_classifier(cache: Cache, device: str | torch.device = "cpu") -> Classif
     load_state(classifier, state, where=str(file))
     check_fits(classifier, cache)
     return classifier.to(device).eval().requires_grad_(False)
+
+
+def read_classifier(file: Path, *, glance: int, pooling: Pooling) -> Classifier:
+    """A classifier from a file of weights: one written from ``classifier_bytes``, or a state dict with the
+    entries ``gru`` and ``fc`` (as released) or ``input`` and ``output``, sizes being those of the entries.
+
+    Args:
+        file: safetensors or torch.save's.
+        glance: features of a glance, which a state dict does not tell from those of a patch.
+        pooling: of the glance network.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    state = read_state_dict(file)
+    names = {"gru": ("gru.weight_ih_l0", "fc.weight"), "running_max": ("input.weight", "output.weight")}
+    for name, (first, last) in names.items():
+        if first in state and last in state:
+            classes, hidden = state[last].shape
+            config = {"classifier": name, "glance": glance, "patch": state[first].shape[1] - glance,
+                      "classes": classes, "hidden": hidden, "pooling": pooling}  # fmt: skip
+            if config["patch"] < 1:
+                raise InputError(
+                    f"weights file {file}: a classifier of {state[first].shape[1]} features, expected those of "
+                    f"a patch beside the glance's {glance}"
+                )
+            classifier = build_classifier(config)
+            load_state(classifier, state, where=f"weights file {file}")
+            return classifier.eval()
+    raise InputError(
+        f"weights file {file}: found {', '.join(list(state)[:5])}, expected a classifier's gru and fc, or input "
+        "and output"
+    )
 
 
 def check_fits(classifier: Classifier, cache: Cache) -> None:
