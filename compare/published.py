@@ -37,8 +37,8 @@ def build_published_cache(
     patch_size: int = 128,
     device: str = "auto",
 ) -> Cache:
-    """A cache whose features and recognizer, or classifier, are those of a released checkpoint; an interrupted
-    call goes on.
+    """A cache whose features and recognizer, or classifier, are those of a released checkpoint; an
+    interrupted call goes on.
 
     Args:
         annotations: the videos, their labels numbered as the checkpoint's classes are.

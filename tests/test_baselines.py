@@ -10,7 +10,7 @@ import torch
 from baselines.heuristics import HEURISTICS
 from baselines.oracle import oracle
 from baselines.vec_env import StableBaselinesVecEnv
-from compare.methods import UNTRAINED, untrained_entry
+from compare.methods import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
 from video_env.cache.store import Cache
 from video_env.errors import InputError
@@ -69,7 +69,7 @@ def test_oracle_is_the_best_of_all_sets(tmp_path, tables: bool) -> None:  # type
 
 def test_costs_count_all_that_runs(cache: Cache) -> None:
     gflops, per_video = cache.gflops, {}
-    for name in UNTRAINED:
+    for name in UNTRAINED_FRAMES:
         per_video[name] = evaluate(untrained_entry(name, cache, "test", 2), cache, "test")["gflops"].unique()
     frame = gflops["embedding"] + gflops["hidden"]
     assert per_video["uniform"] == pytest.approx([2 * frame + gflops["output"]])

@@ -232,19 +232,20 @@ def read_classifier(file: Path, *, glance: int, pooling: Pooling) -> Classifier:
     for name, (first, last) in names.items():
         if first in state and last in state:
             classes, hidden = state[last].shape
-            config = {"classifier": name, "glance": glance, "patch": state[first].shape[1] - glance,
-                      "classes": classes, "hidden": hidden, "pooling": pooling}  # fmt: skip
-            if config["patch"] < 1:
+            patch = state[first].shape[1] - glance
+            if patch < 1:
                 raise InputError(
-                    f"weights file {file}: a classifier of {state[first].shape[1]} features, expected those of "
-                    f"a patch beside the glance's {glance}"
+                    f"weights file {file}: a classifier of {state[first].shape[1]} features, expected those "
+                    f"of a patch beside the glance's {glance}"
                 )
+            config = {"classifier": name, "glance": glance, "patch": patch, "classes": classes,
+                      "hidden": hidden, "pooling": pooling}  # fmt: skip
             classifier = build_classifier(config)
             load_state(classifier, state, where=f"weights file {file}")
             return classifier.eval()
     raise InputError(
-        f"weights file {file}: found {', '.join(list(state)[:5])}, expected a classifier's gru and fc, or input "
-        "and output"
+        f"weights file {file}: found {', '.join(list(state)[:5])}, expected a classifier's gru and fc, or "
+        "input and output"
     )
 
 
