@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from agents.ocsampler import OCSampler, OCSamplerSettings
-from baselines.sb3 import SB3Settings
+from agents.adafocus import AdaFocus
+from agents.adafocus_settings import AdaFocusSettings
+from agents.ocsampler import OCSamplerSettings
+from baselines.patches import PATCH_RULES
+from baselines.sb3 import AlgorithmName, SB3Settings
 from compare.methods import (
     ALL_FRAMES,
-    UNTRAINED,
+    UNTRAINED_FRAMES,
+    adafocus_entry,
     ocsampler_entry,
     saved_entry,
+    train_adafocus,
     train_ocsampler,
     train_sb3_to_file,
     untrained_entry,
@@ -32,9 +38,10 @@ from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
-from video_env.evaluation.plots import plot_selections
+from video_env.evaluation.plots import plot_patches, plot_selections
 from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import FrameNetwork
+from video_env.models.classifiers import ClassifierName
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining, train_on_images
 from video_env.models.train_recognizer import RecognizerTraining, recognizer_accuracy, train_recognizer
@@ -63,6 +70,16 @@ class DemoSettings:
         ocsampler: what the OCSamplers' trainings on cached features share.
         end_to_end: what the OCSamplers' trainings from frames share.
         ppo: what the PPOs' trainings share.
+        patch_sizes: sides of patches in pixels, one AdaFocus each.
+        compared_size: the one of them at which the other ways to choose patches are compared.
+        exit_costs: λ of PPOs that choose patches and may stop, one each.
+        adafocus: what the AdaFocus trainings share.
+        gru_hidden: width of the published GRU classifier, with which AdaFocus is trained too at the compared
+            size; 0 for no such training.
+        patch_ppo: training of a PPO that chooses patches.
+        patch_recurrent_ppo: of a RecurrentPPO.
+        patch_sac: of a SAC, which chooses any point.
+        patch_exit: what the trainings of PPOs that may stop share.
     """
 
     data: data.DemoData = field(default_factory=data.DemoData)
@@ -82,6 +99,42 @@ class DemoSettings:
         default_factory=lambda: OCSamplerSettings(skim="small_skim", estimator="exact", epochs=15)
     )
     ppo: SB3Settings = field(default_factory=SB3Settings)
+    patch_sizes: tuple[int, ...] = (24, 36, 48)
+    compared_size: int = 36
+    exit_costs: tuple[float, ...] = (4.0, 12.0)
+    adafocus: AdaFocusSettings = field(default_factory=AdaFocusSettings)
+    gru_hidden: int = 128
+    patch_ppo: SB3Settings = field(
+        default_factory=lambda: SB3Settings(algorithm="patch-ppo", steps=100_000, steps_per_env=12)
+    )
+    patch_recurrent_ppo: SB3Settings = field(
+        default_factory=lambda: SB3Settings(
+            algorithm="patch-recurrent-ppo", steps=60_000, steps_per_env=12, epochs=3
+        )
+    )
+    patch_sac: SB3Settings = field(
+        default_factory=lambda: SB3Settings(
+            algorithm="patch-sac",
+            steps=20_000,
+            num_envs=32,
+            steps_per_env=4,
+            batch_size=256,
+            learning_rate=1e-3,
+        )
+    )
+    patch_exit: SB3Settings = field(
+        default_factory=lambda: SB3Settings(
+            algorithm="patch-ppo", allow_exit=True, steps=100_000, steps_per_env=12
+        )
+    )
+
+
+def _check(settings: DemoSettings) -> None:
+    if settings.patch_sizes and settings.compared_size not in settings.patch_sizes:
+        raise InputError(
+            f"compared_size: found {settings.compared_size}, expected one of patch_sizes "
+            f"{settings.patch_sizes}"
+        )
 
 
 def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str = "auto") -> pd.DataFrame:
@@ -90,6 +143,7 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
     Raises:
         InputError: ``out`` holds a run of other settings.
     """
+    _check(settings)
     _claim(out, settings)
     _heading("1. videos")
     _write_videos(out, settings.data)
@@ -107,10 +161,15 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
         write_selections(
             Cache(out / f"seed-{seed}" / "cache"), of_seed, out / f"seed-{seed}" / "selections.jsonl"
         )
-    _draw_selections(Cache(out / "seed-0" / "cache"), results[results["seed"] == 0], out / "selections.png")
+    first, cache = results[results["seed"] == 0], Cache(out / "seed-0" / "cache")
+    _draw_selections(cache, first, out / "selections.png")
+    pictures = "curve.png, selections.png"
+    if settings.patch_sizes:
+        _draw_patches(cache, first, settings, out)
+        pictures += ", patches.png"
     print(
-        f"\nPictures and tables are in {out}: curve.png, selections.png, summary.csv; of each seed: "
-        "results/, selections.jsonl, agents/, cache/"
+        f"\nPictures and tables are in {out}: {pictures}, summary.csv; of each seed: results/, "
+        "selections.jsonl, agents/, cache/"
     )
     return summary
 
@@ -122,12 +181,16 @@ def run_seed(frames: Cache, out: Path, settings: DemoSettings, seed: int, device
     cache = _train_networks(frames, folder, settings, seed, device)
     _heading(f"4. agents, seed {seed}")
     # The test split is read here and nowhere else; every choice was made on the validation split.
-    for name, entries in _entries(cache, folder / "agents", settings, seed, device):
+    agents = folder / "agents"
+    methods = [*_frame_methods(cache, agents, settings, seed, device)]
+    if settings.patch_sizes:
+        methods += _patch_methods(cache, agents, settings, seed, device)
+    for name, entries in methods:
         file = folder / "results" / f"{name.replace(' ', '-')}.parquet"
         if not file.is_file():
             tables = [
-                evaluate(entry, cache, "test")
-                for entry in tqdm(entries, desc=f"testing {name}", unit="setting")
+                evaluate(entry, on, "test")
+                for on, entry in tqdm(entries(), desc=f"testing {name}", unit="setting")
             ]
             write_results(pd.concat(tables, ignore_index=True), file)
 
@@ -179,44 +242,103 @@ def _train_networks(frames: Cache, folder: Path, settings: DemoSettings, seed: i
     return cache
 
 
-def _entries(
+Method = tuple[str, Callable[[], list[tuple[Cache, Entry]]]]
+"""A method's name, and what trains it where it needs that and gives its entries, each with its cache."""
+
+
+def _frame_methods(
     cache: Cache, folder: Path, settings: DemoSettings, seed: int, device: str
-) -> Iterator[tuple[str, list[Entry]]]:
-    """Each method's name and entries, trained where they need it."""
-    for name in UNTRAINED:
-        counts = (cache.num_candidates,) if name == ALL_FRAMES else settings.untrained_frames
-        yield name, [untrained_entry(name, cache, "test", count, seed) for count in counts]
-
-    def trained(shared: OCSamplerSettings, name: str, **options: Any) -> OCSampler:
+) -> Iterator[Method]:
+    def trained(shared: OCSamplerSettings, name: str, **options: Any) -> tuple[Cache, Entry]:
         own = replace(shared, seed=seed, **options)
-        return train_ocsampler(cache, own, folder / f"ocsampler-{name}.pt", device=device)
+        return cache, ocsampler_entry(
+            train_ocsampler(cache, own, folder / f"ocsampler-{name}.pt", device=device)
+        )
 
-    agents = [
-        trained(settings.ocsampler, f"{count}", num_frames=count) for count in settings.ocsampler_frames
-    ]
-    yield "OCSampler", [ocsampler_entry(agent) for agent in agents]
-    agents = [
-        trained(settings.end_to_end, f"end-to-end-{count}", num_frames=count)
-        for count in settings.end_to_end_frames
-    ]
-    yield "OCSampler end to end", [ocsampler_entry(agent) for agent in agents]
-    if settings.budget_costs:
+    def budget() -> list[tuple[Cache, Entry]]:
         trained(settings.ocsampler, "budget", cost_per_gflop=settings.budget_costs[0])
         file = folder / "ocsampler-budget.pt"
-        yield (
-            "OCSampler budget",
-            [saved_entry(file, cache, cost_per_gflop=cost, device=device) for cost in settings.budget_costs],
-        )
-    for algorithm, varied, values in (
-        ("ppo", "num_frames", settings.ppo_frames),
-        ("maskable-ppo", "cost_per_gflop", settings.maskable_ppo_costs),
-    ):
-        files = []
-        for value in values:
-            options = {**asdict(settings.ppo), "algorithm": algorithm, varied: value, "seed": seed}
-            files.append(folder / f"{algorithm}-{value:g}.zip")
-            train_sb3_to_file(cache, SB3Settings(**options), files[-1], device=device)
-        yield algorithm, [saved_entry(file, cache, device=device) for file in files]
+        return [
+            (cache, saved_entry(file, cache, cost_per_gflop=cost, device=device))
+            for cost in settings.budget_costs
+        ]
+
+    def untrained(name: str, counts: tuple[int, ...]) -> list[tuple[Cache, Entry]]:
+        return [(cache, untrained_entry(name, cache, "test", count, seed)) for count in counts]
+
+    def sb3(varied: str, value: Any, algorithm: AlgorithmName) -> tuple[Cache, Entry]:
+        own = replace(settings.ppo, algorithm=algorithm, seed=seed, **{varied: value})
+        return _sb3(cache, own, folder / f"{algorithm}-{value:g}.zip", device)
+
+    for name in UNTRAINED_FRAMES:
+        counts = (cache.num_candidates,) if name == ALL_FRAMES else settings.untrained_frames
+        yield name, partial(untrained, name, counts)
+    yield (
+        "OCSampler",
+        lambda: [trained(settings.ocsampler, f"{n}", num_frames=n) for n in settings.ocsampler_frames],
+    )
+    yield (
+        "OCSampler end to end",
+        lambda: [
+            trained(settings.end_to_end, f"end-to-end-{n}", num_frames=n) for n in settings.end_to_end_frames
+        ],
+    )
+    if settings.budget_costs:
+        yield "OCSampler budget", budget
+    yield "ppo", lambda: [sb3("num_frames", count, "ppo") for count in settings.ppo_frames]
+    yield (
+        "maskable-ppo",
+        lambda: [sb3("cost_per_gflop", cost, "maskable-ppo") for cost in settings.maskable_ppo_costs],
+    )
+
+
+def _patch_methods(
+    cache: Cache, folder: Path, settings: DemoSettings, seed: int, device: str
+) -> Iterator[Method]:
+    """Every patch size has a cache of its own, with the networks that AdaFocus's stage 1 trained for it."""
+
+    @lru_cache
+    def trained(size: int, classifier: ClassifierName) -> tuple[Cache, AdaFocus]:
+        hidden = settings.gru_hidden if classifier == "gru" else settings.adafocus.hidden
+        own = replace(settings.adafocus, patch_size=size, classifier=classifier, hidden=hidden, seed=seed)
+        name = f"adafocus-{size}" + ("" if classifier == settings.adafocus.classifier else f"-{classifier}")
+        agent = train_adafocus(cache, own, folder / name, device=device)
+        assert agent.patch_cache is not None
+        return agent.patch_cache, agent
+
+    def adafocus(sizes: tuple[int, ...], classifier: ClassifierName) -> list[tuple[Cache, Entry]]:
+        agents = [trained(size, classifier) for size in sizes]
+        return [
+            (on, adafocus_entry(agent, fine_tuned=fine_tuned))
+            for on, agent in agents
+            for fine_tuned in (False, True)
+        ]
+
+    def rule(name: str) -> list[tuple[Cache, Entry]]:
+        caches = [trained(size, settings.adafocus.classifier)[0] for size in settings.patch_sizes]
+        return [(on, untrained_entry(name, on, "test", 0, seed)) for on in caches]
+
+    def sb3(own: SB3Settings, **options: Any) -> tuple[Cache, Entry]:
+        on, _ = trained(settings.compared_size, settings.adafocus.classifier)
+        name = own.algorithm + (f"-exit-{options['cost_per_gflop']:g}" if own.allow_exit else "")
+        return _sb3(on, replace(own, seed=seed, **options), folder / f"{name}.zip", device)
+
+    yield "AdaFocus", lambda: adafocus(settings.patch_sizes, settings.adafocus.classifier)
+    if settings.gru_hidden:
+        yield "AdaFocus GRU", lambda: adafocus((settings.compared_size,), "gru")
+    for name in PATCH_RULES:
+        yield name, partial(rule, name)
+    for own in (settings.patch_ppo, settings.patch_recurrent_ppo, settings.patch_sac):
+        yield own.algorithm, partial(lambda own: [sb3(own)], own)
+    yield (
+        "patch-ppo exit",
+        lambda: [sb3(settings.patch_exit, cost_per_gflop=cost) for cost in settings.exit_costs],
+    )
+
+
+def _sb3(cache: Cache, settings: SB3Settings, file: Path, device: str) -> tuple[Cache, Entry]:
+    train_sb3_to_file(cache, settings, file, device=device)
+    return cache, saved_entry(file, cache, device=device)
 
 
 def _draw_selections(cache: Cache, results: pd.DataFrame, file: Path, *, count: int = 3) -> None:
@@ -250,6 +372,30 @@ def _draw_selections(cache: Cache, results: pd.DataFrame, file: Path, *, count: 
             (f"{facts['video']}: {cache.classes[facts['label']]}", cache["frames"][int(row)], strips)
         )
     plot_selections(videos, file)
+
+
+def _draw_patches(
+    cache: Cache, results: pd.DataFrame, settings: DemoSettings, out: Path, *, count: int = 2
+) -> None:
+    """Frames of a few test videos with the patches that each method chose at the compared size."""
+    setting = f"{settings.compared_size}²"
+    methods = ("random patch", "most-moving patch", "PPO, patches", "AdaFocus", "patch oracle")
+    videos = []
+    for row in cache.rows("test")[:count]:
+        facts = cache.index.iloc[row]
+        rows = []
+        for method in methods:
+            chosen = results[
+                (results["video"] == facts["video"])
+                & (results["method"] == method)
+                & (results["setting"] == setting)
+            ]
+            for points, right in zip(chosen["patches"], chosen["correct"], strict=True):
+                rows.append((method, np.reshape(points, (-1, 2)), bool(right)))
+        heading = f"{facts['video']}: {cache.classes[facts['label']]}"
+        videos.append((heading, cache["frames"][int(row)], rows))
+    share = settings.compared_size / int(cache.meta["frame_size"])
+    plot_patches(videos, out / "patches.png", patch_share=share)
 
 
 def _marks(frames: Iterator[int] | np.ndarray, count: int) -> np.ndarray:

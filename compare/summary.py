@@ -10,11 +10,14 @@ from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summa
 from video_env.evaluation.plots import plot_curve
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
-ORDER = ("uniform", "random", "centre", "motion", "single-frame confidence", "", "oracle", "all frames")
+ORDER = (
+    "uniform", "random", "centre", "motion", "single-frame confidence", "random patch", "centre patch",
+    "most-moving patch", "", "patch oracle", "oracle", "all frames",
+)  # fmt: skip
 
 
 def _place(method: str) -> str:
-    return f"{ORDER.index(method if method in ORDER else '')}{method}"
+    return f"{ORDER.index(method if method in ORDER else ''):02d}{method}"
 
 
 def write_summary(
@@ -26,17 +29,29 @@ def write_summary(
         results.sort_values("method", key=lambda names: names.map(_place), kind="stable"), metric
     )
     summary.to_csv(out / "summary.csv", index=False)
-    areas, (low, high) = area_under_curve(summary, metric)
-    areas.rename_axis("method").rename("area").reset_index().assign(gflops_low=low, gflops_high=high).to_csv(
-        out / "areas.csv", index=False
+    # Frames and patches are chosen over different ranges of budgets: each kind has its own shared range.
+    chose = results["exit_after"].notna() if "exit_after" in results else pd.Series(False, results.index)
+    of_patches = summary["method"].isin(results["method"][chose])
+    areas = pd.concat(
+        _areas(summary[of_patches == kind], metric, base)
+        for kind, base in ((False, "uniform"), (True, "random patch"))
     )
+    areas.to_csv(out / "areas.csv", index=False)
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
     plot_curve(pd.read_csv(out / "summary.csv"), out / "curve.png", metric=metric, title=title)
     print(format_summary(summary))
-    if len(areas):
+    for (low, high), group in areas.groupby(["gflops_low", "gflops_high"], sort=False):
         print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")
-        print(areas.sort_values(ascending=False).to_string(float_format="%.3f"))
+        ranked = group.set_index("method")["area"].sort_values(ascending=False)
+        print(ranked.to_string(float_format="%.3f"))
     return summary
+
+
+def _areas(summary: pd.DataFrame, metric: Metric, base: str) -> pd.DataFrame:
+    """Columns method, area, gflops_low, gflops_high: the range that all of them share."""
+    areas, (low, high) = area_under_curve(summary, metric, base=base)
+    table = areas.rename_axis("method").rename("area").reset_index()
+    return table.assign(gflops_low=low, gflops_high=high)
 
 
 def format_summary(summary: pd.DataFrame) -> str:

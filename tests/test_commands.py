@@ -11,6 +11,13 @@ import torch
 import torchvision
 from PIL import Image
 
+from agents.adafocus_settings import (
+    AdaFocusSettings,
+    ClassifierTraining,
+    NetworkTraining,
+    PolicyTraining,
+    RandomPatchTraining,
+)
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare.cli import COMMANDS, main
@@ -148,6 +155,23 @@ QUICK = DemoSettings(
     maskable_ppo_costs=(4.0,),
     ocsampler=OCSamplerSettings(epochs=1),
     ppo=SB3Settings(steps=256, num_envs=16, batch_size=32),
+    patch_sizes=(24, 36),
+    exit_costs=(4.0,),
+    adafocus=AdaFocusSettings(
+        networks=NetworkTraining(epochs=1),
+        random_patches=RandomPatchTraining(epochs=1),
+        policy=PolicyTraining(epochs=1, hidden=16),
+        fine_tuning=ClassifierTraining(epochs=1),
+    ),
+    gru_hidden=8,
+    patch_ppo=SB3Settings(algorithm="patch-ppo", steps=192, num_envs=8, steps_per_env=12, batch_size=32),
+    patch_recurrent_ppo=SB3Settings(
+        algorithm="patch-recurrent-ppo", steps=96, num_envs=8, steps_per_env=12, batch_size=32, epochs=1
+    ),
+    patch_sac=SB3Settings(algorithm="patch-sac", steps=200, num_envs=8, steps_per_env=1, batch_size=16),
+    patch_exit=SB3Settings(
+        algorithm="patch-ppo", allow_exit=True, steps=96, num_envs=8, steps_per_env=12, batch_size=32
+    ),
 )
 
 
@@ -155,7 +179,9 @@ def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> No
     summary = run_demo(tmp_path, QUICK, seeds=2, device="cpu")
     assert summary["seeds"].eq(2).all()
     assert {"uniform", "oracle", "all frames", "OCSampler", "PPO", "MaskablePPO"} <= set(summary["method"])
-    for name in ("curve.png", "selections.png"):
+    assert {"AdaFocus", "AdaFocus, stage 2", "AdaFocus, GRU classifier", "random patch", "patch oracle",
+            "PPO, patches", "PPO, patches, exit", "RecurrentPPO, patches", "SAC, patches"} <= set(summary["method"])  # fmt: skip
+    for name in ("curve.png", "selections.png", "patches.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
               if path.is_file() and path.suffix in (".mp4", ".npy", ".safetensors", ".pt", ".zip", ".parquet")}  # fmt: skip

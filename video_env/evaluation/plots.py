@@ -15,7 +15,7 @@ from video_env.evaluation.budget import METRICS, Metric
 
 # Told apart without colour too: each method has a marker of its own.
 _MARKERS = "osD^vP*X<>ph"
-_COLOURS = matplotlib.color_sequences["tab10"]
+_COLOURS = matplotlib.color_sequences["tab20"][::2] + matplotlib.color_sequences["tab20"][1::2]
 
 
 def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", title: str = "") -> Figure:
@@ -96,6 +96,49 @@ def plot_selections(
         top += 0.25
     axes.set_ylim(top, 0)
     figure.set_size_inches(2.6 + columns * 0.75, top * 0.8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return figure
+
+
+def plot_patches(
+    videos: list[tuple[str, np.ndarray, list[tuple[str, np.ndarray, bool]]]],
+    file: Path,
+    *,
+    patch_share: float,
+) -> Figure:
+    """Where each method looked: a video's frames in a row for each method, with the patch in each.
+
+    Args:
+        videos: for each, a heading, its frames uint8 [T, H, W, 3], and rows of (name, (row, column) in [0, 1]
+            of the patches in its first frames [n, 2], whether the prediction was right).
+        file: where the picture goes.
+        patch_share: side of a patch as a share of the frame's.
+    """
+    columns = max(len(frames) for _, frames, _ in videos)
+    rows = sum(0.45 + 1.04 * len(methods) for _, _, methods in videos)
+    figure = Figure(figsize=(2.6 + columns * 0.75, rows * 0.75), dpi=130)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    top = 0.0
+    for heading, frames, methods in videos:
+        axes.text(-3.3, top + 0.25, heading, fontsize=9, fontweight="bold", va="center")
+        top += 0.45
+        for name, points, right in methods:
+            colour = "#26a65b" if right else "#c0392b"
+            axes.text(-0.1, top + 0.5, name + (" ✓" if right else " ✗"), fontsize=8, ha="right", va="center",
+                      color=colour)  # fmt: skip
+            for index, frame in enumerate(frames):
+                extent = (index + 0.02, index + 0.98, top + 0.98, top + 0.02)
+                axes.imshow(frame, extent=extent, aspect="auto", alpha=1.0 if index < len(points) else 0.25)
+            for index, (row, column) in enumerate(points):
+                room = 0.96 * (1 - patch_share)
+                corner = (index + 0.02 + column * room, top + 0.02 + row * room)
+                side = 0.96 * patch_share
+                axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.6))
+            top += 1.04
+    axes.set_xlim(-3.4, columns + 0.2)
+    axes.set_ylim(top + 0.1, 0)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return figure

@@ -13,7 +13,8 @@ from video_env.cache.store import Cache, write_bytes
 
 def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
     """Write one JSON object per line and row of a result table: ``video, method, setting, seed``,
-    ``frame_indices`` (positions in the video file, from 0) and ``timestamps_seconds``.
+    ``frame_indices`` (positions in the video file, from 0) and ``timestamps_seconds``; of patch selection
+    also ``patches``, the (row, column) in [0, 1] of the patch in each of these frames.
 
     Args:
         cache: the one that the table was made on.
@@ -30,5 +31,7 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
         record = {name: choice[name] for name in ("video", "method", "setting", "seed")}
         record["frame_indices"] = indices[row, frames].tolist()
         record["timestamps_seconds"] = [round(float(value), 3) for value in seconds[row, frames]]
+        if isinstance(choice.get("patches"), (list, np.ndarray)):
+            record["patches"] = np.reshape(choice["patches"], (-1, 2)).round(4).tolist()
         lines.append(json.dumps(record))
     write_bytes(file, ("\n".join(lines) + "\n").encode())

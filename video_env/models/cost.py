@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -31,5 +32,11 @@ def count_gflops(module: nn.Module, *inputs: torch.Tensor, **options: Any) -> fl
 @contextmanager
 def counted_gflops() -> Iterator[Callable[[], float]]:
     """Count all that runs inside; the value is a function that tells the 10^9 multiply-adds so far."""
-    with FlopCounterMode(display=False) as counter:
+    # Recurrent layers as single calls into oneDNN or cuDNN would not be counted; taken apart they are.
+    with ExitStack() as stack:
+        with warnings.catch_warnings():  # switching oneDNN off and on warns of TF32, which nothing here uses
+            warnings.simplefilter("ignore", UserWarning)
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        counter = stack.enter_context(FlopCounterMode(display=False))
         yield lambda: counter.get_total_flops() / 2 / 1e9
