@@ -524,6 +524,7 @@ class AdaFocus:
         self._rows = cache.rows("train") if (cache.index["split"] == "train").any() else np.zeros(0, int)
         self._targets = label_shares(cache)[self._rows].to(self.device)
         self._task: GridPatchSelect | None = None
+        self._maps: torch.Tensor | None = None
 
     def _training_task(self) -> GridPatchSelect:
         settings = self.settings.policy
@@ -543,9 +544,12 @@ class AdaFocus:
             draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
             reports = []
             for videos in self._batches(generator, settings.batch_size):
-                maps = self._maps_of(self._rows[videos])
-                with self._rolling():
-                    rollout = roll_out(policy, maps, task, videos, generator, draws)
+                with self._rolling(), torch.no_grad():
+                    # A few videos at a time: their maps stay in the processor's cache.
+                    parts = np.array_split(videos, -(-len(videos) // 4))
+                    reduced = torch.cat([policy.reduced(self._rolled_maps(part)) for part in parts])
+                    rollout = roll_out(policy, reduced, task, videos, generator, draws)
+                maps = self._maps_of(videos).float()
                 for _ in range(settings.inner_steps):
                     loss, entropy = ppo_loss(policy, maps, rollout, settings.coefficients)
                     optimiser.zero_grad()
@@ -596,8 +600,8 @@ class AdaFocus:
         assert cache is not None
         policy.eval()
         glances, patches = [], []
-        for videos in np.array_split(self._rows, -(-len(self._rows) // 64)):
-            maps = self._maps_of(videos)
+        for videos in np.array_split(np.arange(len(self._rows)), -(-len(self._rows) // 64)):
+            maps = self._maps_of(videos).float()
             log_probabilities = policy(maps)[0].cpu()
             if generator is not None:
                 noise = generator.gumbel(size=log_probabilities.shape)
@@ -605,21 +609,36 @@ class AdaFocus:
             positions = log_probabilities.argmax(dim=-1).numpy().T
             count, total = positions.shape
             entries = cache[PATCHES].entries(
-                np.repeat(videos, total), np.tile(np.arange(total), count), positions.ravel()
+                np.repeat(self._rows[videos], total), np.tile(np.arange(total), count), positions.ravel()
             )
             patches.append(torch.from_numpy(entries).float().view(count, total, -1).to(self.device))
             glances.append(self.classifier.pool(maps).transpose(0, 1))
         return torch.cat(glances), torch.cat(patches)
 
-    def _maps_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Glance maps of whole videos, float32 [T, B, D, h, w]."""
-        assert self.patch_cache is not None
-        maps = torch.from_numpy(self.patch_cache[GLANCE][rows]).to(self.device)
-        return maps.transpose(0, 1).float()
+    def _maps_of(self, videos: np.ndarray) -> torch.Tensor:
+        """Glance maps of training videos (by position), [T, B, D, h, w], with the channels last in memory."""
+        if self._maps is None:
+            assert self.patch_cache is not None
+            array = self.patch_cache[GLANCE]
+            low = self.settings.policy.rollout_precision == "bfloat16"
+            kind = torch.bfloat16 if low else torch.half
+            if len(self._rows) * np.prod(array.row_shape) * 2 > LARGEST_IN_MEMORY:
+                maps = torch.from_numpy(array[self._rows[videos]]).to(self.device)
+                return maps.to(kind).movedim(-3, -1).contiguous().movedim(-1, -3).transpose(0, 1)
+            channels, height, width = array.row_shape[1:]
+            shape = (len(self._rows), array.row_shape[0], height, width, channels)
+            self._maps = torch.empty(shape, dtype=kind, device=self.device)
+            for position, row in enumerate(self._rows):
+                self._maps[position] = torch.from_numpy(array[int(row)]).movedim(1, -1)
+        return self._maps[torch.from_numpy(videos)].movedim(-1, -3).transpose(0, 1)
 
     def _rolling(self) -> AbstractContextManager[Any]:
         low = self.settings.policy.rollout_precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+
+    def _rolled_maps(self, videos: np.ndarray) -> torch.Tensor:
+        maps = self._maps_of(videos)
+        return maps if maps.dtype == torch.bfloat16 else maps.float()
 
     def _trained_policy(self) -> PatchPolicy:
         if self.policy is None:

@@ -49,7 +49,7 @@ class Rollout:
 @torch.no_grad()
 def roll_out(
     policy: PatchPolicy,
-    maps: torch.Tensor,
+    reduced: torch.Tensor,
     task: PatchSelect,
     videos: np.ndarray,
     generator: np.random.Generator,
@@ -62,13 +62,13 @@ def roll_out(
 
     Args:
         policy: acts; mixed precision as the caller has set it.
-        maps: the videos' glance maps [T, B, D, h, w].
+        reduced: what the policy makes of the videos' glance maps, [B, T, 32·h·w].
         task: the dynamics, without stops.
         videos: positions within the task's split, int64 [B].
         generator: of the episodes' references.
-        draws: of the actions, on the maps' device.
+        draws: of the actions, on the policy's device.
     """
-    log_probabilities = policy(maps)[0].float()
+    log_probabilities = policy.decide(reduced)[0].float()
     probabilities = log_probabilities.exp()
     actions = torch.multinomial(probabilities.flatten(0, 1), 1, generator=draws).view(probabilities.shape[:2])
     state, rewards = task.begin(videos, generator), []

@@ -137,7 +137,8 @@ def released_name(own: str, acting: str) -> str:
     part, _, rest = own.partition(".")
     if part == "policy":
         module, _, leaf = rest.partition(".")
-        theirs = {"encoder": "state_encoder", "actor": "actor.0", "critic": "critic.0"}.get(module, module)
+        theirs = {"reduce": "state_encoder.0", "encode": "state_encoder.3", "actor": "actor.0",
+                  "critic": "critic.0"}.get(module, module)  # fmt: skip
         return f"{acting}.{theirs}.{leaf}"
     if part == "classifier":
         return own

@@ -151,7 +151,7 @@ def test_tables_and_reading_when_asked_agree(patch_cache: Cache) -> None:
         generator.integers(4, size=9),
         generator.integers(9, size=(9, 3)),
     )
-    tables, asked = (GridPatchSelect(patch_cache, largest_in_memory=size)._inputs for size in (1 << 30, 0))
+    tables, asked = (GridPatchSelect(patch_cache, largest_in_memory=size).inputs for size in (1 << 30, 0))
     assert torch.allclose(tables.glance(video, frame), asked.glance(video, frame), atol=2e-3)
     assert torch.allclose(
         tables.patch(video, frame, position), asked.patch(video, frame, position), atol=2e-3

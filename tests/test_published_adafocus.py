@@ -104,9 +104,15 @@ def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: Pu
 
 def own_name(released: str) -> str:
     """Of the patch policy's entries."""
-    return (
-        released.replace("state_encoder", "encoder").replace("actor.0", "actor").replace("critic.0", "critic")
-    )
+    names = {
+        "state_encoder.0": "reduce",
+        "state_encoder.3": "encode",
+        "actor.0": "actor",
+        "critic.0": "critic",
+    }
+    for theirs, ours in names.items():
+        released = released.replace(theirs, ours)
+    return released
 
 
 def test_golden_ppo_update() -> None:

@@ -2,7 +2,7 @@
 
 Both parts of the classifier's input layer are linear, so they are computed once for every frame and every
 patch position where the result fits in memory, and from the memory-mapped cache when asked where not.
-Both ways round to float16 and agree to float noise.
+Both ways round to 16 bits and agree to float noise.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class PatchInputs:
         grid_side(self.num_positions)
         parameter = next(classifier.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
+        # Tables are half as large as float32, and in the precision of the classifier if it is as small.
+        self._kept = torch.bfloat16 if self._dtype == torch.bfloat16 else torch.half
         with torch.inference_mode():
             width = classifier.glance_input(self._features(np.zeros((1, classifier.glance)))).shape[1]
             frames = len(rows) * self.num_frames
@@ -80,13 +82,13 @@ class PatchInputs:
         return torch.from_numpy(values).to(self._device).to(self._dtype)
 
     def _of_glances(self, maps: np.ndarray) -> torch.Tensor:
-        return self.classifier.glance_input(self.classifier.pool(self._features(maps))).half()
+        return self.classifier.glance_input(self.classifier.pool(self._features(maps))).to(self._kept)
 
     def _of_patches(self, features: np.ndarray) -> torch.Tensor:
-        return self.classifier.patch_input(self._features(features)).half()
+        return self.classifier.patch_input(self._features(features)).to(self._kept)
 
     def _all_glances(self, width: int) -> torch.Tensor:
-        table = torch.empty(len(self._rows) * self.num_frames, width, dtype=torch.half, device=self._device)
+        table = torch.empty(len(self._rows) * self.num_frames, width, dtype=self._kept, device=self._device)
         step = max(1, _ROWS_TOGETHER // self.num_frames)
         for start in range(0, len(self._rows), step):
             maps = self._glance[self._rows[start : start + step]]
@@ -98,7 +100,7 @@ class PatchInputs:
 
     def _all_patches(self, width: int) -> torch.Tensor:
         per_video = self.num_frames * self.num_positions
-        table = torch.empty(len(self._rows) * per_video, width, dtype=torch.half, device=self._device)
+        table = torch.empty(len(self._rows) * per_video, width, dtype=self._kept, device=self._device)
         step = max(1, _ROWS_TOGETHER // per_video)
         for start in range(0, len(self._rows), step):
             features = self._patches[self._rows[start : start + step]]

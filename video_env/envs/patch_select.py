@@ -94,9 +94,7 @@ class PatchSelect:
         own = load_classifier(self.cache) if classifier is None else copy.deepcopy(classifier).eval()
         self.look_gflops += own.gflops()
         self.classifier = own.requires_grad_(False).to(resolve_device(device), getattr(torch, precision))
-        self._inputs = PatchInputs(
-            self.cache, self.rows, self.classifier, largest_in_memory=largest_in_memory
-        )
+        self.inputs = PatchInputs(self.cache, self.rows, self.classifier, largest_in_memory=largest_in_memory)
         self._parameter = next(self.classifier.parameters())
         self._quality = VERDICT_QUALITIES["confidence" if reward in (*PER_STEP, "increment") else reward]
         self._labels = self.cache.labels[self.rows]
@@ -215,12 +213,12 @@ class PatchSelect:
         """
         count = alternatives[0][0].shape[1]
         positions = np.concatenate([positions for positions, _ in alternatives], axis=1)
-        patch = self._inputs.patch(state.video, state.frame, positions)
+        patch = self.inputs.patch(state.video, state.frame, positions)
         if count > 1:
             weights = np.stack([weights for _, weights in alternatives if weights is not None], axis=1)
             share = torch.from_numpy(weights).to(patch)[..., None]
             patch = (patch.unflatten(1, (len(alternatives), count)) * share).sum(dim=2)
-        inputs = patch + self._inputs.glance(state.video, state.frame)[:, None]
+        inputs = patch + self.inputs.glance(state.video, state.frame)[:, None]
         states = self.classifier.step(torch.from_numpy(state.recurrent).to(self._parameter), inputs)
         probabilities = self.classifier.scores(states).float().softmax(dim=-1)
         return states.float().cpu().numpy(), probabilities.double().cpu().numpy()
