@@ -69,7 +69,7 @@ class AdaFocus:
         classifier: stage 3's, before it stage 1's.
         glance, focus: the networks of stages 0 and 1.
         gflops: counted cost of one decision in 10^9 multiply-adds.
-        training_seconds: that the stages took so far.
+        stage_seconds: that each stage took, by its number; ``training_seconds`` is their sum.
         trained_on: tells the data apart that it was trained on.
 
     Raises:
@@ -91,7 +91,7 @@ class AdaFocus:
         self.device = resolve_device(device)
         self._cache = open_cache(cache)
         self._folder = None if folder is None else Path(folder)
-        self._seconds: dict[int, float] = {}
+        self.stage_seconds: dict[int, float] = {}
         self.patch_cache: Cache | None = None
         self.policy: PatchPolicy | None = None
         self.trained_on = f"{self._cache.identity}"
@@ -114,7 +114,7 @@ class AdaFocus:
 
     @property
     def training_seconds(self) -> float:
-        return sum(self._seconds.values())
+        return sum(self.stage_seconds.values())
 
     def learn(self, *, log_folder: str | Path | None = None) -> AdaFocus:
         """Run all stages that are not done yet, each from where it was interrupted.
@@ -215,7 +215,7 @@ class AdaFocus:
         partial = path.with_name(path.name + ".partial")
         saved = {
             "agent": "AdaFocus", "settings": asdict(self.settings), "trained_on": self.trained_on,
-            "seconds": self._seconds, "shape": self._shape, "policy": policy.state_dict(),
+            "seconds": self.stage_seconds, "shape": self._shape, "policy": policy.state_dict(),
             "classifier_config": self.classifier.config, "classifier": self.classifier.state_dict(),
         }  # fmt: skip
         torch.save(saved, partial)
@@ -239,7 +239,7 @@ class AdaFocus:
         agent.settings = read_settings(saved["settings"])
         agent.device, agent._folder = resolve_device(device), None
         agent._cache, agent.trained_on = open_cache(cache), saved["trained_on"]
-        agent._seconds = saved["seconds"]
+        agent.stage_seconds = saved["seconds"]
         agent._draws = torch.Generator(agent.device).manual_seed(agent.settings.seed)
         agent.classifier = build_classifier(saved["classifier_config"])
         load_state(agent.classifier, saved["classifier"], where=f"agent {path}")
@@ -284,7 +284,7 @@ class AdaFocus:
         return None if self._folder is None else self._folder / f"stage-{stage}.pt"
 
     def _run(self, stage: Stage, log_folder: Path | None = None) -> None:
-        self._seconds[stage.number] = stage.run(self._file(stage.number), log_folder)
+        self.stage_seconds[stage.number] = stage.run(self._file(stage.number), log_folder)
 
     def _require_networks(self, stage: int) -> None:
         if self._first_stage > stage:
@@ -295,7 +295,7 @@ class AdaFocus:
 
     def _require(self, stage: int) -> None:
         """The stage's result, from this session or from its file; an error where there is none."""
-        if stage in self._seconds or stage < self._first_stage:
+        if stage in self.stage_seconds or stage < self._first_stage:
             return
         file = self._file(stage)
         if file is None or not file.is_file() or not is_finished(file):
@@ -630,7 +630,8 @@ class AdaFocus:
             self._maps = torch.empty(shape, dtype=kind, device=self.device)
             for position, row in enumerate(self._rows):
                 self._maps[position] = torch.from_numpy(array[int(row)]).movedim(1, -1)
-        return self._maps[torch.from_numpy(videos)].movedim(-1, -3).transpose(0, 1)
+        chosen = self._maps.index_select(0, torch.from_numpy(videos).to(self.device))
+        return chosen.movedim(-1, -3).transpose(0, 1)
 
     def _rolling(self) -> AbstractContextManager[Any]:
         low = self.settings.policy.rollout_precision == "bfloat16"

@@ -100,7 +100,8 @@ def main() -> None:
                 with torch.autocast("cpu", torch.bfloat16, enabled=low), torch.no_grad():
                     reduced = []
                     for part in np.array_split(chosen, -(-len(chosen) // 4)):
-                        maps = tables[precision][torch.from_numpy(part)].movedim(-1, -3).transpose(0, 1)
+                        maps = tables[precision].index_select(0, torch.from_numpy(part))
+                        maps = maps.movedim(-1, -3).transpose(0, 1)
                         reduced.append(policy.reduced(maps if low else maps.float()))
                     roll_out(policy, torch.cat(reduced), task, chosen, generator, draws)
 

@@ -101,21 +101,21 @@ class DemoSettings:
     ppo: SB3Settings = field(default_factory=SB3Settings)
     patch_sizes: tuple[int, ...] = (24, 36, 48)
     compared_size: int = 36
-    exit_costs: tuple[float, ...] = (4.0, 12.0)
+    exit_costs: tuple[float, ...] = (4.0, 8.0, 12.0)
     adafocus: AdaFocusSettings = field(default_factory=AdaFocusSettings)
     gru_hidden: int = 128
     patch_ppo: SB3Settings = field(
-        default_factory=lambda: SB3Settings(algorithm="patch-ppo", steps=100_000, steps_per_env=12)
+        default_factory=lambda: SB3Settings(algorithm="patch-ppo", steps_per_env=12)
     )
     patch_recurrent_ppo: SB3Settings = field(
         default_factory=lambda: SB3Settings(
-            algorithm="patch-recurrent-ppo", steps=60_000, steps_per_env=12, epochs=3
+            algorithm="patch-recurrent-ppo", steps=90_000, steps_per_env=12, epochs=3
         )
     )
     patch_sac: SB3Settings = field(
         default_factory=lambda: SB3Settings(
             algorithm="patch-sac",
-            steps=20_000,
+            steps=15_000,
             num_envs=32,
             steps_per_env=4,
             batch_size=256,
@@ -124,7 +124,7 @@ class DemoSettings:
     )
     patch_exit: SB3Settings = field(
         default_factory=lambda: SB3Settings(
-            algorithm="patch-ppo", allow_exit=True, steps=100_000, steps_per_env=12
+            algorithm="patch-ppo", allow_exit=True, steps_per_env=12, entropy=0.01
         )
     )
 

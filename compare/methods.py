@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from agents.adafocus import AdaFocus
+from agents.adafocus import CLASSIFIER, AdaFocus
 from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler import OCSampler, OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
@@ -109,7 +109,8 @@ def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     if fine_tuned:
         options["classifier"] = agent.classifier
     method = adafocus_name(agent.settings) + ("" if fine_tuned else ", stage 2")
-    setting, seconds = patch_setting(agent.patch_cache), agent.training_seconds
+    setting = patch_setting(agent.patch_cache)
+    seconds = sum(taken for stage, taken in agent.stage_seconds.items() if fine_tuned or stage < CLASSIFIER)
     return Entry(method, setting, agent.settings.seed, PATCHES, agent, options, seconds)
 
 
