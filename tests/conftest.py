@@ -123,6 +123,45 @@ def write_known_cache(out: Path, *, num_candidates: int = 6, videos: int = 400) 
     return add_arrays(cache, ("subset_confidence", "subset_prediction"), compute, source={"made": "by hand"})
 
 
+def write_known_patch_cache(out: Path, *, videos: int = 120, num_frames: int = 3) -> Cache:
+    """A cache whose best position is known in every frame: the glance map marks it (column ``best`` of the
+    index), and each frame's patch there tells the label once; all others tell nothing."""
+    import torch
+
+    generator = np.random.default_rng(5)
+    best, labels = generator.integers(9, size=(videos, num_frames)), generator.integers(2, size=videos)
+    row, frame = np.ogrid[:videos, :num_frames]
+    glance = generator.normal(0, 0.1, (videos, num_frames, 2, 9))
+    glance[row, frame, 0, best] = 1
+    patches = np.zeros((videos, num_frames, 9, 2 * num_frames))
+    patches[row, frame, best, 2 * frame + labels[:, None]] = 1
+    index = pd.DataFrame(
+        {
+            "video": [f"known-{number:03d}" for number in range(videos)],
+            "label": labels,
+            "split": np.where(np.arange(videos) < videos * 3 // 4, "train", "test"),
+            "best": best.tolist(),
+        }
+    )
+    arrays = {
+        "glance": glance.reshape(videos, num_frames, 2, 3, 3).astype(np.float16),
+        "patches": patches.astype(np.float16),
+    }
+    cache = cache_from_arrays(out, index, arrays, ["a", "b"], {"glance": 0.02, "patches": 0.1})
+    size = 2 * num_frames
+    classifier = build_classifier(
+        {"classifier": "running_max", "glance": 2, "patch": size, "classes": 2, "hidden": size}
+    )
+    weights = {
+        "input.weight": torch.cat([torch.zeros(size, 2), torch.eye(size)], dim=1),
+        "input.bias": torch.zeros(size),
+        "output.weight": torch.eye(2).repeat(1, num_frames),
+        "output.bias": torch.zeros(2),
+    }
+    classifier.load_state_dict(weights)
+    return store_classifier(cache, classifier)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return write_cache(tmp_path_factory.mktemp("cache") / "cache")

@@ -1,0 +1,390 @@
+"""AdaFocus: what it learns on a problem whose optimum is known, its stages, and what it says of bad input."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import video_env  # noqa: F401  (registers the environments)
+from agents.adafocus import AdaFocus
+from agents.adafocus_settings import (
+    PUBLISHED,
+    AdaFocusSettings,
+    ClassifierTraining,
+    NetworkTraining,
+    PolicyTraining,
+    RandomPatchTraining,
+)
+from agents.patch_ppo import standardised_returns
+from baselines.features import GlanceFeatures
+from baselines.patches import greedy_oracle, most_moving_patches
+from compare.methods import adafocus_entry, untrained_entry
+from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
+from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.derive import cache_from_arrays, derive
+from video_env.cache.store import Cache, CacheError
+from video_env.data.annotations import read_csv
+from video_env.envs.patch_select import GridPatchSelect
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import evaluate
+from video_env.models.classifiers import load_classifier
+from video_env.models.train_backbone import BackboneTraining, SkimTraining
+from video_env.models.train_small import SmallTraining, train_small_networks
+
+QUICK = AdaFocusSettings(
+    patch_size=20,
+    hidden=8,
+    networks=NetworkTraining(epochs=2),
+    random_patches=RandomPatchTraining(epochs=2),
+    policy=PolicyTraining(epochs=2, hidden=16),
+    fine_tuning=ClassifierTraining(epochs=2),
+)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return write_known_patch_cache(tmp_path_factory.mktemp("known") / "cache")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory, demo_videos: Path) -> Cache:
+    """Six frames of 48x48 of 60 videos, with the small networks that the built-in data has."""
+    annotations = read_csv(demo_videos / "annotations.csv", demo_videos / "videos")
+    out = tmp_path_factory.mktemp("frames") / "cache"
+    cache = build_cache(annotations, out, BuildSettings(num_candidates=6, frame_size=48))
+    training = SmallTraining(backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1))
+    return train_small_networks(cache, training, "cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, frames: Cache) -> AdaFocus:
+    return AdaFocus(frames, QUICK, folder=tmp_path_factory.mktemp("agent"), device="cpu").learn()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_ppo_finds_the_best_position_in_every_frame(known: Cache, precision: Any) -> None:
+    policy = PolicyTraining(epochs=100, hidden=32, batch_size=30, learning_rate=3e-3, precision=precision)
+    agent = AdaFocus(known, AdaFocusSettings(policy=policy), device="cpu")
+    agent.train_policy()
+    best = np.stack(known.index["best"].to_list())[known.rows("test")]
+    env = gym.make_vec(
+        "PatchSelect-v0",
+        num_envs=len(best),
+        vectorization_mode="vector_entry_point",
+        cache=known,
+        split="test",
+    )
+    videos = known.index["video"].to_numpy(object)[known.rows("test")]
+    observation, _ = env.reset(options={"video": list(videos)})
+    state, start = None, np.ones(len(best), bool)
+    for frame in range(3):
+        chosen, state = agent.predict(observation, state, start)
+        assert chosen.tolist() == best[:, frame].tolist()
+        observation, _, start, _, _ = env.step(chosen)
+    oracle = greedy_oracle(known, "test").positions[known.rows("test")]
+    assert oracle.tolist() == best.tolist()
+
+
+def test_returns_are_discounted_and_standardised() -> None:
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, -1.0]])
+    plain = np.array([[1 + 0.49 * 4, 0.7 * 2 - 0.49], [0.7 * 4, 2 - 0.7], [4, -1]])
+    expected = (plain - plain.mean()) / (plain.std(ddof=1) + 1e-5)
+    assert standardised_returns(rewards, 0.7).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_stages_leave_a_cache_an_agent_and_their_order(trained: AdaFocus, frames: Cache) -> None:
+    cache = trained.patch_cache
+    assert cache is not None
+    assert cache["glance"].row_shape == (6, 32, 8, 8)
+    assert cache["patches"].row_shape == (6, 49, 64)
+    assert sum(1 for _ in cache.verify()) > 5
+    assert set(trained.stage_seconds) == {0, 1, 2, 3}
+    # The derived cache has all that the first one has, so that every method can be compared on it.
+    assert set(frames.arrays) < set(cache.arrays)
+    assert "glance" not in frames
+    before = Cache(cache.path).meta["networks"]["classifier.safetensors"]
+    own = trained.classifier.state_dict()
+    stored = load_classifier(cache).state_dict()
+    assert any(not torch.equal(own[name], stored[name]) for name in own)  # stage 3 leaves the cache's alone
+    assert Cache(cache.path).meta["networks"]["classifier.safetensors"] == before
+
+
+def test_interrupted_stages_go_on_to_the_same_result(
+    tmp_path: Path, frames: Cache, trained: AdaFocus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed once in the middle of every stage and of the caching of patches."""
+    from agents import adafocus
+
+    def interrupted_once(function: Callable[..., Any], at: int) -> Callable[..., Any]:
+        calls = []
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return wrapped
+
+    for module, name, at in (
+        (AdaFocus, "_foretelling", 2), (AdaFocus, "_random_patch_losses", 2), (adafocus, "add_patches", 1),
+        (adafocus, "roll_out", 4), (AdaFocus, "_loss_at_every_step", 2),
+    ):  # fmt: skip
+        with monkeypatch.context() as patch:
+            function = interrupted_once(getattr(module, name), at)
+            patch.setattr(module, name, staticmethod(function) if name == "_loss_at_every_step" else function)
+            with pytest.raises(KeyboardInterrupt):
+                AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
+    resumed = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
+    assert resumed.policy is not None
+    assert trained.policy is not None
+    for one, other in ((resumed.policy, trained.policy), (resumed.classifier, trained.classifier)):
+        for (name, value), expected in zip(
+            one.state_dict().items(), other.state_dict().values(), strict=True
+        ):
+            assert torch.equal(value, expected), name
+    assert resumed.patch_cache is not None
+    assert trained.patch_cache is not None
+    for name in ("glance", "patches"):
+        sums = [agent.patch_cache.meta["arrays"][name]["sha256"] for agent in (resumed, trained)]
+        assert sums[0] == sums[1]
+
+
+def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: AdaFocus) -> None:
+    trained.save(tmp_path / "agent.pt")
+    cache = trained.patch_cache
+    assert cache is not None
+    again = AdaFocus.load(tmp_path / "agent.pt", cache=cache, device="cpu")
+    assert again.settings == trained.settings
+    assert again.gflops == trained.gflops
+    tables = [evaluate(adafocus_entry(agent), cache, "test") for agent in (trained, again)]
+    for name in ("prediction", "gflops", "frames", "exit_after"):
+        assert tables[0][name].tolist() == tables[1][name].tolist()
+    env = gym.make("PatchSelect-v0", cache=cache, split="test").unwrapped
+    index = gym.make("PatchSelect-v0", cache=cache, split="test", observation="index").unwrapped
+    shown, _ = env.reset(seed=0)
+    named, info = index.reset(options={"video": env.task._names[env.state.video[0]]})
+    states, chosen = [None, None], []
+    for _ in range(6):
+        first, states[0] = again.predict(shown, states[0])
+        second, states[1] = again.predict(named, states[1])
+        assert first == second
+        chosen.append(int(first))
+        shown, named = env.step(first)[0], index.step(second)[0]
+    points = np.reshape(tables[0].set_index("video").loc[info["video"], "patches"], (6, 2))
+    assert (np.rint(points * 6) @ [7, 1]).tolist() == chosen
+    drawn = {int(again.predict(env.reset(seed=0)[0], deterministic=False)[0]) for _ in range(20)}
+    assert len(drawn) > 1
+
+
+def test_evaluation_counts_patches(trained: AdaFocus) -> None:
+    cache = trained.patch_cache
+    assert cache is not None
+    table = evaluate(adafocus_entry(trained, fine_tuned=False), cache, "test")
+    costs = cache.gflops
+    per_frame = costs["glance"] + costs["patches"] + costs["classifier"] + trained.gflops
+    assert table["gflops"].to_numpy() == pytest.approx(6 * per_frame)
+    assert table["frames"].eq(6).all()
+    assert table["exit_after"].eq(6).all()
+    assert table["patches"].map(len).eq(12).all()
+    assert np.stack(table["scores"].to_list()).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert table["videos_per_second"].gt(0).all()
+    heuristic = evaluate(untrained_entry("centre patch", cache, "test", 0), cache, "test")
+    assert heuristic["gflops"].to_numpy() == pytest.approx(6 * (per_frame - trained.gflops))
+    assert {tuple(of_video) for of_video in heuristic["patches"]} == {(0.5,) * 12}
+
+
+def test_most_moving_patch_by_brute_force(trained: AdaFocus) -> None:
+    cache = trained.patch_cache
+    assert cache is not None
+    row = int(cache.rows("test")[0])
+    video = cache["frames"][row].astype(int)
+    chosen = most_moving_patches(cache, "test").positions[row]
+    for frame in range(6):
+        before = video[frame - 1] if frame else video[1]
+        moved = np.abs(video[frame] - before)
+        sums = [
+            moved[i * 28 // 6 : i * 28 // 6 + 20, j * 28 // 6 : j * 28 // 6 + 20].sum()
+            for i in range(7)
+            for j in range(7)
+        ]
+        assert chosen[frame] == np.argmax(sums)
+
+
+def test_greedy_oracle_by_brute_force(tmp_path: Path) -> None:
+    cache = write_patch_cache(tmp_path / "cache")
+    chosen = greedy_oracle(cache, "test").positions
+    env = gym.make("PatchSelect-v0", cache=cache, split="test", reward="confidence").unwrapped
+    video = str(cache.index["video"][cache.rows("test")[2]])
+    taken: list[int] = []
+    for frame in range(4):
+        rewards = []
+        for position in range(9):
+            env.reset(options={"video": video})
+            for action in [*taken, position]:
+                _, reward, *_ = env.step(action)
+            rewards.append(reward)
+        assert rewards[chosen[cache.row(video), frame]] == pytest.approx(max(rewards), abs=1e-5)
+        taken.append(int(chosen[cache.row(video), frame]))
+
+
+def test_glance_features_are_the_same_by_index(patch_cache: Cache) -> None:
+    shown, named = (
+        gym.make_vec(
+            "PatchSelect-v0", num_envs=3, vectorization_mode="vector_entry_point", cache=patch_cache,
+            observation=observation, allow_exit=True, reward="increment",
+        )
+        for observation in ("features", "index")
+    )  # fmt: skip
+    one = GlanceFeatures(shown.single_observation_space, hidden=8)
+    other = GlanceFeatures(named.single_observation_space, cache=str(patch_cache.path), hidden=8)
+    other.load_state_dict(one.state_dict())
+    observations = [env.reset(seed=0)[0] for env in (shown, named)]
+    for _ in range(4):
+        features = [
+            extractor({key: torch.from_numpy(value) for key, value in observation.items()})
+            for extractor, observation in zip((one, other), observations, strict=True)
+        ]
+        assert torch.allclose(*features, atol=1e-6)
+        last = [env.step(np.array([1, 2, 9]))[4]["final_obs"][2] for env in (shown, named)]
+        final = [
+            extractor({key: torch.from_numpy(value)[None] for key, value in observation.items()})
+            for extractor, observation in zip((one, other), last, strict=True)
+        ]
+        assert torch.allclose(*final, atol=1e-6)
+        observations = [env.reset(seed=1)[0] for env in (shown, named)]
+
+
+def test_published_settings() -> None:
+    """The released settings as PUBLISHED.md of the project states them."""
+    assert (PUBLISHED.glance, PUBLISHED.focus, PUBLISHED.classifier, PUBLISHED.hidden) == (
+        "mobilenet_v2", "resnet50", "gru", 1024,
+    )  # fmt: skip
+    zero, one, two, three = (
+        PUBLISHED.networks,
+        PUBLISHED.random_patches,
+        PUBLISHED.policy,
+        PUBLISHED.fine_tuning,
+    )
+    assert (zero.method, zero.epochs, zero.learning_rate, zero.optimiser) == ("classify", 15, 0.01, "sgd")
+    assert (one.epochs, one.focus_learning_rate, one.learning_rate) == (50, 5e-4, 0.05)
+    assert (two.epochs, two.learning_rate, two.reward, two.hidden, two.inner_steps) == (
+        50,
+        3e-4,
+        "contrast",
+        1024,
+        1,
+    )
+    assert (two.coefficients.gamma, two.coefficients.clip) == (0.7, 0.2)
+    assert (two.coefficients.value, two.coefficients.entropy) == (0.5, 0.01)
+    assert (three.epochs, three.learning_rate) == (10, 0.005)
+    assert {zero.batch_size, one.batch_size, two.batch_size, three.batch_size} == {64}
+    assert {zero.weight_decay, one.weight_decay, three.weight_decay} == {1e-4}
+
+
+def test_networks_of_the_published_size_fit_together(tmp_path: Path) -> None:
+    """Stage 0 classifies with both networks, stage 1 learns, and the policy reads MobileNetV2's maps."""
+    generator = np.random.default_rng(0)
+    index = pd.DataFrame({"video": list("abcd"), "label": [0, 1, 0, 1], "split": "train"})
+    pixels = generator.integers(0, 256, (4, 2, 64, 64, 3), dtype=np.uint8)
+    cache = cache_from_arrays(tmp_path / "cache", index, {"frames": pixels}, ["x", "y"], {})
+    settings = replace(
+        PUBLISHED, patch_size=32, glance_size=64, glance_weights="random", focus_weights="random", hidden=16,
+        networks=replace(PUBLISHED.networks, epochs=1, frames_per_video=2),
+        random_patches=replace(PUBLISHED.random_patches, epochs=1),
+        policy=replace(PUBLISHED.policy, epochs=1, batch_size=4),
+        fine_tuning=replace(PUBLISHED.fine_tuning, epochs=1),
+    )  # fmt: skip
+    agent = AdaFocus(cache, settings, folder=tmp_path / "agent", device="cpu").learn()
+    assert agent.patch_cache is not None
+    assert agent.patch_cache["glance"].row_shape == (2, 1280, 2, 2)
+    assert agent.patch_cache["patches"].row_shape == (2, 49, 2048)
+    assert len(agent.stage_seconds) == 4
+
+
+def test_stages_in_the_wrong_order(tmp_path: Path, frames: Cache, known: Cache) -> None:
+    agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu")
+    for stage, method in (
+        (1, agent.train_on_random_patches),
+        (2, agent.train_policy),
+        (3, agent.fine_tune_classifier),
+    ):
+        with pytest.raises(
+            InputError, match=rf"stage {stage} \(.*\): stage {stage - 1} \(.*\) has not been finished"
+        ):
+            method()
+    with pytest.raises(InputError, match="no policy yet"):
+        agent.predict({})
+    with pytest.raises(InputError, match="no policy yet"):
+        agent.save(tmp_path / "agent.pt")
+    ready = AdaFocus(known, QUICK, device="cpu")
+    with pytest.raises(InputError, match=r"stage 0 .*has patches already.*begin with stage 2"):
+        ready.fine_tune_networks()
+    with pytest.raises(
+        InputError, match=r"stage 3 \(fine_tune_classifier\): stage 2 \(train_policy\) has not been"
+    ):
+        ready.fine_tune_classifier()
+
+
+def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, known: Cache) -> None:
+    cache = trained.patch_cache
+    assert cache is not None
+    with pytest.raises(InputError, match="patch_size: found 49, expected 1 to 48"):
+        AdaFocus(frames, replace(QUICK, patch_size=49), folder=tmp_path, device="cpu")
+    with pytest.raises(InputError, match="folder: cache .* has no patches yet"):
+        AdaFocus(frames, QUICK, device="cpu")
+    with pytest.raises(CacheError, match="has no array 'frames'"):
+        AdaFocus(derive(frames, tmp_path / "bare", ["skim"]), QUICK, folder=tmp_path, device="cpu")
+    with pytest.raises(InputError, match="focus_weights cache: cache .* holds no resnet50"):
+        AdaFocus(frames, replace(QUICK, focus="resnet50"), folder=tmp_path, device="cpu")
+    with pytest.raises(InputError, match="focus_weights cache: cache .* holds no small"):
+        AdaFocus(
+            write_cache(tmp_path / "elsewhere"), replace(QUICK, patch_size=8), folder=tmp_path, device="cpu"
+        )
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "wrong.pth")
+    with pytest.raises(InputError, match=r"wrong\.pth for small_glance: .* entries do not fit"):
+        AdaFocus(
+            frames, replace(QUICK, glance_weights=str(tmp_path / "wrong.pth")), folder=tmp_path, device="cpu"
+        )
+    other = AdaFocus(frames, replace(QUICK, seed=3), folder=trained._folder, device="cpu")
+    with pytest.raises(InputError, match=r"stage-0\.pt: made with other settings: seed 0, now 3"):
+        other.learn()
+    trained.save(tmp_path / "agent.pt")
+    with pytest.raises(InputError, match="trained on glance maps and positions"):
+        AdaFocus.load(tmp_path / "agent.pt", cache=known)
+    with pytest.raises(CacheError, match="no array 'glance'.*made by: video-env cache add"):
+        AdaFocus.load(tmp_path / "agent.pt", cache=frames)
+    (tmp_path / "half.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match=r"half\.pt: not a readable agent"):
+        AdaFocus.load(tmp_path / "half.pt", cache=cache)
+    with pytest.raises(InputError, match="glance: found shape"):
+        trained.predict({"glance": np.zeros((3, 8, 8), np.float32)})
+    with pytest.raises(InputError, match="expected glance, or video and frame"):
+        trained.predict({"state": np.zeros(8, np.float32)})
+    task = GridPatchSelect(cache, "test")
+    begun = task.begin(np.zeros(1, int), np.random.default_rng(0))
+    with pytest.raises(InputError, match="expected integers from 0 to 48"):
+        task.step(begun, np.array([49]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, foretell"),  # type: ignore[arg-type]
+        (lambda: RandomPatchTraining(epochs=0), "epochs: found 0"),
+        (lambda: PolicyTraining(reward="luck"), "reward 'luck': expected one of contrast"),
+        (lambda: ClassifierTraining(optimiser="lbfgs"), "optimiser 'lbfgs'"),  # type: ignore[arg-type]
+        (lambda: AdaFocusSettings(patch_size=0), "patch_size: found 0"),
+        (lambda: AdaFocusSettings(classifier="lstm"), "classifier 'lstm': expected one of gru, running_max"),  # type: ignore[arg-type]
+        (lambda: AdaFocusSettings(seed=-1), "seed: found -1"),
+    ],
+)
+def test_bad_settings_explain_themselves(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
