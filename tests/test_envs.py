@@ -60,11 +60,12 @@ def test_library_checkers_find_nothing(environment: str, options: dict, fitting_
 
 @pytest.mark.parametrize("environment", IDS)
 def test_made_with_no_argument(environment: str) -> None:
-    if environment.startswith("Patch"):
-        pytest.skip("the packaged cache has no patches yet")
     observation, info = gym.make(environment).reset(seed=0)
-    assert observation["features"].shape == (12, 32)
-    assert set(info) >= {"video", "label", "gflops", "confidence", "prediction", "correct", "selected"}
+    of_patches = environment.startswith("Patch")
+    shapes = {"glance": (32, 8, 8), "state": (64,)} if of_patches else {"features": (12, 32)}
+    assert all(observation[key].shape == shape for key, shape in shapes.items())
+    assert set(info) >= {"video", "label", "gflops", "confidence", "prediction", "correct"}
+    assert ("patches" if of_patches else "selected") in info
     envs = gym.make_vec(environment, num_envs=3)
     observation, _ = envs.reset(seed=0)
     assert observation in envs.observation_space

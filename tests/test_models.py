@@ -11,9 +11,10 @@ from tests.conftest import write_cache
 from video_env.cache.store import Cache, CacheError
 from video_env.errors import InputError
 from video_env.models.backbones import BACKBONES, FrameNetwork, load_weights
-from video_env.models.cost import count_gflops
+from video_env.models.classifiers import CLASSIFIERS, build_classifier, classifier_bytes, read_classifier
+from video_env.models.cost import count_gflops, counted_gflops
 from video_env.models.device import resolve_device
-from video_env.models.encoders import CacheEncoder
+from video_env.models.encoders import CacheEncoder, GlanceEncoder, PatchEncoder
 from video_env.models.recognizers import Recognizer, load_recognizer, subset_tables
 from video_env.models.train_recognizer import random_subsets
 
@@ -128,6 +129,68 @@ def test_backbones_give_their_features(name: str) -> None:
     assert features.shape == (1, 3, BACKBONES[name].features)
     assert features.dtype == np.float16
     assert encoder.gflops > 0
+
+
+@pytest.mark.parametrize("name", ["small_glance", "mobilenet_v2", "resnet50"])
+def test_glance_maps_pool_to_the_features(name: str) -> None:
+    network = FrameNetwork(name, input_size=32).eval()  # type: ignore[arg-type]
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 48, 48, 3), dtype=np.uint8)
+    options = {"weights": "random", "frame_size": 48, "device": "cpu"}
+    maps = torch.from_numpy(GlanceEncoder(network, **options)(frames)).float()  # type: ignore[arg-type]
+    pooled = CacheEncoder(network, **options)(frames)  # type: ignore[arg-type]
+    assert maps.shape[:3] == (2, 3, network.features)
+    ours = maps.mean(dim=(3, 4)) if network.pooling == "mean" else maps.amax(dim=(3, 4))
+    assert np.abs(ours.numpy() - pooled).max() <= 2e-3 * max(1, np.abs(pooled).max())
+
+
+def test_patches_are_cut_and_looked_at_one_by_one() -> None:
+    """All 49 positions of each frame, against the network on each patch alone, and at 49 times its cost."""
+    network = FrameNetwork("small", input_size=20)
+    network.backbone(torch.rand(16, 3, 20, 20))  # batch statistics of its own
+    network.eval()
+    encoder = PatchEncoder(network, patch_size=20, frame_size=48, weights="random", device="cpu")
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 48, 48, 3), dtype=np.uint8)
+    with counted_gflops() as gflops:
+        features = encoder(frames)
+    assert features.shape == (2, 3, 49, 64)
+    assert gflops() == pytest.approx(2 * 3 * 49 * encoder.gflops)
+    for video, frame, i, j in ((0, 0, 0, 0), (1, 2, 6, 6), (0, 1, 3, 5)):
+        top, left = int(i / 6 * 28), int(j / 6 * 28)
+        patch = torch.from_numpy(frames[video, frame, top : top + 20, left : left + 20])
+        with torch.no_grad():
+            alone = network(patch[None])[0].half().numpy()
+        assert np.allclose(features[video, frame, 7 * i + j], alone, atol=2e-3)
+    with pytest.raises(InputError, match="patch_size: found 49, expected 1 to 48"):
+        PatchEncoder(network, patch_size=49, frame_size=48, weights="random", device="cpu")
+
+
+def test_recurrent_layers_are_counted() -> None:
+    """An LSTM of 3 inputs and 4 outputs: four gates of 4·(3 + 4) multiply-adds each."""
+    network = torch.nn.LSTM(3, 4)
+    with counted_gflops() as gflops, torch.no_grad():
+        network(torch.zeros(1, 1, 3))
+    assert gflops() == pytest.approx(4 * 4 * 7 / 1e9)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_files_and_costs(tmp_path: Path, name: str) -> None:
+    config = {"classifier": name, "glance": 6, "patch": 5, "classes": 4, "hidden": 7}
+    classifier = build_classifier(config)
+    gates = 3 if name == "gru" else 1
+    recurrent = 3 * 7 * 7 if name == "gru" else 0
+    assert classifier.gflops() == pytest.approx((gates * 7 * 11 + recurrent + 7 * 4) / 1e9)
+    torch.save(classifier.state_dict(), tmp_path / "plain.pth")
+    (tmp_path / "ours.safetensors").write_bytes(classifier_bytes(classifier))
+    for file in ("plain.pth", "ours.safetensors"):
+        again = read_classifier(tmp_path / file, glance=6, pooling="mean")
+        assert again.config == classifier.config
+        glance, patch = torch.randn(2, 3, 6), torch.randn(2, 3, 5)
+        assert torch.equal(again(glance, patch), classifier(glance, patch))
+    with pytest.raises(InputError, match="expected those of a patch beside the glance's 64"):
+        read_classifier(tmp_path / "plain.pth", glance=64, pooling="mean")
+    torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="found conv.weight, expected a classifier's gru and fc"):
+        read_classifier(tmp_path / "other.pth", glance=6, pooling="mean")
 
 
 def test_features_that_are_not_numbers_are_refused() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,8 +11,10 @@ from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
 from agents.published import load_published
 from agents.published_adafocus import PublishedAdaFocus
+from compare.cli import main
 from tests import golden
 from tests.test_published import close
+from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
 
@@ -100,6 +103,56 @@ def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: Pu
         load_published("adafocus", state, num_frames=16)
     with pytest.raises(InputError, match="frames: found shape"):
         network(torch.zeros(1, 16, 3, 96, 96))
+
+
+def test_two_commands_from_a_released_file_to_a_result(
+    tmp_path: Path,
+    demo_videos: Path,
+    state: dict[str, torch.Tensor],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = pd.read_csv(demo_videos / "annotations.csv")
+    table = table[table["split"] == "test"].head(2)
+    table["label"] = [3, 199]
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    torch.save(nested(state), tmp_path / "released.pth")
+    data = ["--videos", str(demo_videos / "videos"), "--annotations", str(tmp_path / "annotations.csv")]
+    released = ["--published", "adafocus", "--patch-size", "96"]
+    file = str(tmp_path / "released.pth")
+    build = [
+        "cache",
+        *data,
+        "--out",
+        str(tmp_path / "cache"),
+        "--num-candidates",
+        "2",
+        *released,
+        "--checkpoint",
+        file,
+    ]
+    assert main(build) == 0
+    assert main(build) == 0  # again: nothing to be done
+    out = str(tmp_path / "results.parquet")
+    assert main(["evaluate", str(tmp_path / "cache"), "--policy", file, *released, "--out", out]) == 0
+    assert "not the checkpoint's own" not in capsys.readouterr().out
+    results = pd.read_parquet(out)
+    cache, network = Cache(tmp_path / "cache"), load_published("adafocus", state, patch_size=96)
+    assert isinstance(network, PublishedAdaFocus)
+    pixels = torch.from_numpy(cache["frames"][:])
+    with torch.no_grad():
+        output = network(network.glance.prepare(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]))
+    # Cached features are float16, so a position may differ where two are nearly as probable.
+    assert np.stack(results["patches"].to_list()) == pytest.approx(
+        output.positions.flatten(1).numpy(), abs=1e-6
+    )
+    assert np.stack(results["scores"].to_list()) == pytest.approx(
+        output.logits[:, -1].softmax(-1).numpy(), abs=5e-3
+    )
+    one = count_gflops(network, torch.empty(1, 2, 3, 224, 224))
+    assert results["gflops"].to_numpy() == pytest.approx(one, rel=1e-6)
+    assert results["method"].iloc[0] == "AdaFocus, released"
+    assert main([*build[:-3], "128", *build[-2:]]) == 2
+    assert "has patches already" in capsys.readouterr().err
 
 
 def own_name(released: str) -> str:
