@@ -38,7 +38,7 @@ from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
-from video_env.evaluation.plots import plot_patches, plot_selections
+from video_env.evaluation.plots import plot_curve, plot_patches, plot_selections
 from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import FrameNetwork
 from video_env.models.classifiers import ClassifierName
@@ -166,7 +166,10 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
     pictures = "curve.png, selections.png"
     if settings.patch_sizes:
         _draw_patches(cache, first, settings, out)
-        pictures += ", patches.png"
+        of_patches = summary["method"].isin({*results["method"][results["exit_after"].notna()], ALL_FRAMES})
+        title = "built-in data set, test split: where to look"
+        plot_curve(summary[of_patches], out / "patch-curve.png", title=title)
+        pictures += ", patch-curve.png, patches.png"
     print(
         f"\nPictures and tables are in {out}: {pictures}, summary.csv; of each seed: results/, "
         "selections.jsonl, agents/, cache/"

@@ -251,7 +251,7 @@ def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> No
     assert {"uniform", "oracle", "all frames", "OCSampler", "PPO", "MaskablePPO"} <= set(summary["method"])
     assert {"AdaFocus", "AdaFocus, stage 2", "AdaFocus, GRU classifier", "random patch", "patch oracle",
             "PPO, patches", "PPO, patches, exit", "RecurrentPPO, patches", "SAC, patches"} <= set(summary["method"])  # fmt: skip
-    for name in ("curve.png", "selections.png", "patches.png"):
+    for name in ("curve.png", "selections.png", "patches.png", "patch-curve.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
               if path.is_file() and path.suffix in (".mp4", ".npy", ".safetensors", ".pt", ".zip", ".parquet")}  # fmt: skip

@@ -90,7 +90,8 @@ def patch_view(
     draw.text(
         (chart, head - 12), f"true class, frame {looked} of {total}", INK, font=ImageFont.load_default(11)
     )
-    draw.line((chart, top + side, chart + total * 14, top + side), fill=PLAIN)
+    for height in (0, side):  # probabilities 0 and 1
+        draw.line((chart, top + height, chart + total * 14, top + height), fill=PLAIN)
     for index, value in enumerate(confidence):
         left = chart + index * 14
         draw.rectangle((left, top + side - round(float(value) * side), left + 10, top + side), fill=CHOSEN)
