@@ -25,7 +25,7 @@ from compare.demo import DemoSettings, run_demo
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.demo import DemoData
-from video_env.envs.frame_select import PACKAGED_CACHE
+from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from video_env.cache.store import Cache, open_cache
+from video_env.envs.options import (
+    PACKAGED_CACHE,
+    Observation,
+    check_cost,
+    check_observation,
+    known_gflops,
+)
 from video_env.envs.rendering import filmstrip
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
 from video_env.errors import InputError
-
-PACKAGED_CACHE = Path(__file__).parent.parent / "packaged"
-
-Observation = Literal["features", "index"]
 
 
 @dataclass
@@ -57,13 +60,11 @@ class FrameSelect:
         skim_gflops: float | None = None,
         selector_gflops: float = 0.0,
     ) -> None:
-        if observation not in ("features", "index"):
-            raise InputError(f"observation {observation!r}: expected features or index")
         self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
         self.rows = self.cache.rows(split)
         self.num_candidates = self.cache.num_candidates
         self.cost_per_gflop = check_cost(cost_per_gflop)
-        self.observation = observation
+        self.observation = check_observation(observation)
         self.verdicts = Verdicts(self.cache, self.rows)
         self._quality = quality(reward)
         gflops = self.cache.gflops
@@ -384,19 +385,3 @@ class FrameSelectOneStepVectorEnv(TaskVectorEnv[Selection]):
 
     def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(OneStepFrameSelect(**options), num_envs, render_mode)
-
-
-def check_cost(cost_per_gflop: float) -> float:
-    """λ, or InputError where it is negative or not finite."""
-    if not 0 <= cost_per_gflop < np.inf:
-        raise InputError(f"cost_per_gflop: found {cost_per_gflop}, expected a number of at least 0")
-    return float(cost_per_gflop)
-
-
-def known_gflops(cache: Cache, gflops: dict[str, float], part: str) -> float:
-    """The cost of a part of the recognizer, or InputError where the cache does not state it."""
-    if part not in gflops:
-        raise InputError(
-            f"cache {cache.path}: meta.json states no GFLOPs of {part!r}; it has {', '.join(gflops) or 'none'}"
-        )
-    return gflops[part]

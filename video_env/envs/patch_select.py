@@ -15,7 +15,13 @@ import torch
 
 from video_env.cache.store import Cache, open_cache
 from video_env.data.patches import check_positions, grid_points, grid_side, surrounding
-from video_env.envs.frame_select import PACKAGED_CACHE, Observation, check_cost, known_gflops
+from video_env.envs.options import (
+    PACKAGED_CACHE,
+    Observation,
+    check_cost,
+    check_observation,
+    known_gflops,
+)
 from video_env.envs.patch_inputs import LARGEST_IN_MEMORY, PatchInputs
 from video_env.envs.rendering import patch_view
 from video_env.envs.rewards import VERDICT_QUALITIES, Prediction
@@ -76,13 +82,12 @@ class PatchSelect:
     ) -> None:
         if reward not in REWARDS:
             raise InputError(f"reward {reward!r}: expected one of {', '.join(REWARDS)}")
-        if observation not in ("features", "index"):
-            raise InputError(f"observation {observation!r}: expected features or index")
         if precision not in ("float32", "bfloat16"):
             raise InputError(f"precision {precision!r}: expected float32 or bfloat16")
         self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
         self.rows = self.cache.rows(split)
-        self.reward, self.allow_exit, self.observation = reward, allow_exit, observation
+        self.reward, self.allow_exit = reward, allow_exit
+        self.observation = check_observation(observation)
         self.cost_per_gflop = check_cost(cost_per_gflop)
         self.selector_gflops = float(selector_gflops)
         self._maps = self.cache["glance"]
