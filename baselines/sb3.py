@@ -84,7 +84,7 @@ class SB3Settings:
         batch_size: transitions per gradient step.
         epochs: passes over a rollout; not of SAC.
         learning_rate: Adam's.
-        entropy: weight of the entropy bonus; of SAC it is learned.
+        entropy: weight of the entropy bonus; of SAC, which learns it, the first one.
         seed: decides the initial weights and every draw.
     """
 
@@ -158,7 +158,7 @@ def train_sb3(
     if algorithm.kind is SAC:
         # Twenty rounds of transitions before learning begins.
         model: BaseAlgorithm = SAC(
-            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, buffer_size=100_000,
+            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, ent_coef=f"auto_{settings.entropy}", buffer_size=100_000,
             learning_starts=20 * settings.num_envs, **shared,
         )  # fmt: skip
     else:

@@ -120,6 +120,7 @@ class DemoSettings:
             steps_per_env=4,
             batch_size=256,
             learning_rate=1e-3,
+            entropy=0.02,
         )
     )
     patch_exit: SB3Settings = field(
