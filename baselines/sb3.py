@@ -158,8 +158,8 @@ def train_sb3(
     if algorithm.kind is SAC:
         # Twenty rounds of transitions before learning begins.
         model: BaseAlgorithm = SAC(
-            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, ent_coef=f"auto_{settings.entropy}", buffer_size=100_000,
-            learning_starts=20 * settings.num_envs, **shared,
+            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, buffer_size=100_000,
+            ent_coef=f"auto_{settings.entropy}", learning_starts=20 * settings.num_envs, **shared,
         )  # fmt: skip
     else:
         model = algorithm.kind(

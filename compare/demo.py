@@ -23,6 +23,7 @@ from compare.methods import (
     ALL_FRAMES,
     UNTRAINED_FRAMES,
     adafocus_entry,
+    adafocus_name,
     ocsampler_entry,
     saved_entry,
     train_adafocus,
@@ -38,7 +39,7 @@ from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
-from video_env.evaluation.plots import plot_curve, plot_patches, plot_selections
+from video_env.evaluation.plots import plot_patches, plot_selections
 from video_env.evaluation.selections import write_selections
 from video_env.models.backbones import FrameNetwork
 from video_env.models.classifiers import ClassifierName
@@ -156,7 +157,9 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
         run_seed(frames, out, settings, seed, device)
     _heading("results")
     results = read_results(*(out / f"seed-{seed}" / "results" for seed in range(seeds)))
-    summary = write_summary(results, out, title="built-in data set, test split")
+    summary = write_summary(
+        results, out, title="built-in data set, test split", curves=_curves(results, settings)
+    )
     for seed in range(seeds):
         of_seed = results[results["seed"] == seed]
         write_selections(
@@ -167,15 +170,25 @@ def run_demo(out: Path, settings: DemoSettings, *, seeds: int = 1, device: str =
     pictures = "curve.png, selections.png"
     if settings.patch_sizes:
         _draw_patches(cache, first, settings, out)
-        of_patches = summary["method"].isin({*results["method"][results["exit_after"].notna()], ALL_FRAMES})
-        title = "built-in data set, test split: where to look"
-        plot_curve(summary[of_patches], out / "patch-curve.png", title=title)
         pictures += ", patch-curve.png, patches.png"
     print(
         f"\nPictures and tables are in {out}: {pictures}, summary.csv; of each seed: results/, "
         "selections.jsonl, agents/, cache/"
     )
     return summary
+
+
+def _curves(results: pd.DataFrame, settings: DemoSettings) -> dict[str, Callable[[str], bool]]:
+    """Two pictures, for one would have too many lines: which frames, with AdaFocus among them, and where in
+    them."""
+    if not settings.patch_sizes:
+        return {"curve.png": lambda method: True}
+    of_patches = set(results["method"][results["exit_after"].notna()])
+    beside = {adafocus_name(settings.adafocus), "patch oracle"}
+    return {
+        "curve.png": lambda method: method not in of_patches or method in beside,
+        "patch-curve.png": lambda method: method in {*of_patches, ALL_FRAMES},
+    }
 
 
 def run_seed(frames: Cache, out: Path, settings: DemoSettings, seed: int, device: str) -> None:

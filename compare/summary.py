@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +22,22 @@ def _place(method: str) -> str:
 
 
 def write_summary(
-    results: pd.DataFrame, out: Path, *, metric: Metric = "top1", title: str = ""
+    results: pd.DataFrame,
+    out: Path,
+    *,
+    metric: Metric = "top1",
+    title: str = "",
+    curves: Mapping[str, Callable[[str], bool]] | None = None,
 ) -> pd.DataFrame:
-    """Save ``summary.csv``, ``areas.csv`` and ``curve.png`` under ``out``, and print the table."""
+    """Save ``summary.csv``, ``areas.csv`` and the curves under ``out``, and print the table.
+
+    Args:
+        results: result tables joined.
+        out: folder.
+        metric: what the curves, their intervals and the areas are of.
+        title: stands above the curves.
+        curves: file name to which methods it shows; by default all are in ``curve.png``.
+    """
     out.mkdir(parents=True, exist_ok=True)
     summary = summarise(
         results.sort_values("method", key=lambda names: names.map(_place), kind="stable"), metric
@@ -38,7 +52,9 @@ def write_summary(
     )
     areas.to_csv(out / "areas.csv", index=False)
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
-    plot_curve(pd.read_csv(out / "summary.csv"), out / "curve.png", metric=metric, title=title)
+    saved = pd.read_csv(out / "summary.csv")
+    for name, shows in (curves or {"curve.png": lambda method: True}).items():
+        plot_curve(saved[saved["method"].map(shows)], out / name, metric=metric, title=title)
     print(format_summary(summary))
     for (low, high), group in areas.groupby(["gflops_low", "gflops_high"], sort=False):
         print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")

@@ -37,7 +37,7 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", ti
         axes.errorbar(
             group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=method, color=colour,
             marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
-            linestyle="--" if method in ("oracle", "all frames") else "-",
+            linestyle="--" if method in ("oracle", "patch oracle", "all frames") else "-",
         )  # fmt: skip
     seeds = int(summary["seeds"].max())
     axes.set_xlabel("GFLOPs per video (multiply-adds, everything counted)")
