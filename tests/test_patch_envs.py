@@ -1,5 +1,7 @@
 """Patch selection: returns, costs, states and references against the classifier itself, frame by frame."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -242,3 +244,14 @@ def test_caches_that_do_not_fit(tmp_path: Path) -> None:
 def test_checkers_find_nothing_with_stops(patch_cache: Cache) -> None:
     for name in ("PatchSelect-v0", "PatchSelectContinuous-v0"):
         check_env(gym.make(name, cache=patch_cache, allow_exit=True).unwrapped, skip_render_check=True)
+
+
+def test_gymnasiums_own_vector_environments() -> None:
+    """In forked processes too, after torch has used its threads here."""
+    code = (
+        "import gymnasium, torch, video_env; torch.randn(512, 512) @ torch.randn(512, 512)\n"
+        "for mode in ('sync', 'async'):\n"
+        "    env = gymnasium.make_vec('PatchSelect-v0', num_envs=2, vectorization_mode=mode)\n"
+        "    env.reset(seed=0); env.step(env.action_space.sample()); env.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from video_env.errors import InputError
+
+# A forked process (Gymnasium's AsyncVectorEnv starts such) inherits torch's pool of threads without the
+# threads: it would wait for them for ever. With one thread it needs no pool.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
