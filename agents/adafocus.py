@@ -16,6 +16,8 @@ backbone's features from its much smaller input.
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -34,7 +36,7 @@ from agents.patch_ppo import ppo_loss, roll_out
 from agents.published_adafocus import PublishedAdaFocus
 from agents.stage import Stage, build_optimiser, descend, is_finished
 from video_env.cache.derive import derive
-from video_env.cache.store import Cache, add_network, open_cache
+from video_env.cache.store import Cache, add_network, open_cache, write_bytes
 from video_env.data.patches import check_patch_size, grid_corners
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError
@@ -92,12 +94,13 @@ class AdaFocus:
         self._cache = open_cache(cache)
         self._folder = None if folder is None else Path(folder)
         self.stage_seconds: dict[int, float] = {}
+        self._weights: dict[str, str] = {}
         self.patch_cache: Cache | None = None
         self.policy: PatchPolicy | None = None
-        self.trained_on = f"{self._cache.identity}"
+        arrays = (GLANCE, PATCHES) if PATCHES in self._cache else ("frames",)
+        self.trained_on = f"{self._cache.identity}, {'+'.join(arrays)} {self._cache.fingerprint(*arrays)}"
         self._draws = torch.Generator(self.device).manual_seed(self.settings.seed)
         if PATCHES in self._cache:
-            self.trained_on += f", classifier {self._cache.meta['networks'].get('classifier.safetensors')}"
             self.classifier = load_classifier(self._cache, self.device)
             self._use(self._cache)
         else:
@@ -117,7 +120,8 @@ class AdaFocus:
         return sum(self.stage_seconds.values())
 
     def learn(self, *, log_folder: str | Path | None = None) -> AdaFocus:
-        """Run all stages that are not done yet, each from where it was interrupted.
+        """Run all stages that are not done yet, each from where it was interrupted. A stage that is done is
+        not run again, here and when it is called by itself.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard, one folder per stage.
@@ -136,6 +140,8 @@ class AdaFocus:
             InputError: the cache has patches already, or a checkpoint is of other settings.
         """
         self._require_networks(NETWORKS)
+        if NETWORKS in self.stage_seconds:
+            return
         self._run(self._network_stage(), log_folder)
 
     def train_on_random_patches(self, *, log_folder: Path | None = None) -> None:
@@ -148,6 +154,9 @@ class AdaFocus:
         """
         self._require_networks(RANDOM_PATCHES)
         self._require(NETWORKS)
+        if RANDOM_PATCHES in self.stage_seconds:
+            return
+        self._require_no_other_patches()
         self._run(self._random_patch_stage(), log_folder)
         self._cache_patches()
 
@@ -158,6 +167,9 @@ class AdaFocus:
             InputError: stage 1 has not been run, or a checkpoint is of other settings.
         """
         self._require(RANDOM_PATCHES)
+        if POLICY in self.stage_seconds:
+            return
+        self._require_training_videos()
         self._run(self._policy_stage(), log_folder)
 
     def fine_tune_classifier(self, *, log_folder: Path | None = None) -> None:
@@ -167,6 +179,9 @@ class AdaFocus:
             InputError: stage 2 has not been run, or a checkpoint is of other settings.
         """
         self._require(POLICY)
+        if CLASSIFIER in self.stage_seconds:
+            return
+        self._require_training_videos()
         self._run(self._classifier_stage(), log_folder)
 
     def predict(
@@ -190,7 +205,7 @@ class AdaFocus:
         Raises:
             InputError: there is no policy yet, or the observation is of another kind or shape.
         """
-        policy = self._trained_policy()
+        policy = self._acting_policy()
         maps, single = self._look(observation)
         last = torch.zeros(len(maps), policy.hidden) if state is None else torch.from_numpy(state)
         if episode_start is not None:
@@ -210,7 +225,7 @@ class AdaFocus:
         Raises:
             InputError: there is no policy yet.
         """
-        policy, path = self._trained_policy(), Path(path)
+        policy, path = self._acting_policy(), Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         saved = {
@@ -258,11 +273,11 @@ class AdaFocus:
     def from_published(
         cls, published: PublishedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocus:
-        """An agent with the policy of a released checkpoint, to be evaluated, or trained further, on a cache
-        with glances and patches; the classifier is the cache's.
+        """An agent with the policy of a released checkpoint, to be evaluated, or its classifier fine-tuned,
+        on a cache with glances and patches; the classifier is the cache's.
 
         Raises:
-            InputError: the cache lacks them, or its maps or positions are of other sizes.
+            InputError: the cache lacks them, or its maps, positions or patches are of other sizes.
         """
         settings = replace(
             PUBLISHED, patch_size=published.patch_size,
@@ -270,9 +285,14 @@ class AdaFocus:
         )  # fmt: skip
         opened = open_cache(cache)
         _ = opened[PATCHES]  # its error says how to make them
+        found = opened.meta["arrays"][PATCHES]["source"].get("patch_size", published.patch_size)
+        if found != published.patch_size:
+            raise InputError(
+                f"patch_size: found {published.patch_size}, expected {found}, that of cache {opened.path}"
+            )
         agent = cls(opened, settings, device=device)
         load_state(agent._trained_policy(), published.policy.state_dict(), where="released policy")
-        agent.trained_on = "released checkpoint"
+        agent.trained_on, agent.stage_seconds[POLICY] = "released checkpoint", 0.0
         return agent
 
     @property
@@ -292,6 +312,21 @@ class AdaFocus:
                 f"stage {stage} ({METHODS[stage]}): cache {self._cache.path} has patches already, which this "
                 "stage would contradict; begin with stage 2 (train_policy)"
             )
+
+    def _require_no_other_patches(self) -> None:
+        """An error where the folder's cache has patches of a stage 1 whose file is gone."""
+        assert self._folder is not None
+        file, out = self._file(RANDOM_PATCHES), self._folder / "cache"
+        gone = file is None or not file.is_file()
+        if gone and (out / "meta.json").is_file() and "classifier.safetensors" in Cache(out).meta["networks"]:
+            raise InputError(
+                f"{out}: holds the patches of another stage 1, whose file {file} is gone; delete it or "
+                "choose another folder"
+            )
+
+    def _require_training_videos(self) -> None:
+        assert self.patch_cache is not None
+        self.patch_cache.rows("train")  # its error lists the splits that there are
 
     def _require(self, stage: int) -> None:
         """The stage's result, from this session or from its file; an error where there is none."""
@@ -314,6 +349,10 @@ class AdaFocus:
 
     def _build_networks(self) -> None:
         settings, frames = self.settings, self._cache["frames"]
+        if frames.row_shape[1] != frames.row_shape[2]:
+            raise InputError(
+                f"cache {self._cache.path}: frames {frames.row_shape[1:3]}, expected square ones"
+            )
         self._frame_size = int(frames.row_shape[1])
         check_patch_size(settings.patch_size, self._frame_size)
         with seeded(settings.seed):
@@ -324,9 +363,14 @@ class AdaFocus:
                  "patch": self.focus.features, "classes": len(self._cache.classes),
                  "hidden": settings.hidden, "pooling": self.glance.pooling}
             )  # fmt: skip
-        load_weights(self.glance, settings.glance_weights)
         weights = settings.focus_weights
-        load_weights(self.focus, str(self._embedding_weights()) if weights == "cache" else weights)
+        # By content, so that a file that was replaced is another setting.
+        self._weights = {
+            "glance_weights": load_weights(self.glance, settings.glance_weights),
+            "focus_weights": load_weights(
+                self.focus, str(self._embedding_weights()) if weights == "cache" else weights
+            ),
+        }
         for network in (self.glance, self.focus):
             network.to(self.device).to(memory_format=torch.channels_last)
         self.classifier.to(self.device)
@@ -347,7 +391,7 @@ class AdaFocus:
 
     def _record(self, *names: str) -> dict[str, Any]:
         """What a stage's result depends on."""
-        settings = asdict(self.settings)
+        settings = {**asdict(self.settings), **self._weights}
         return {
             "cache": self.trained_on,
             "seed": settings["seed"],
@@ -445,8 +489,9 @@ class AdaFocus:
             yield self._loss_at_every_step(self.classifier(glances[batch], features), self._targets[batch])
 
     def _cache_patches(self) -> None:
-        """The cache of stage 1's patches, complete and with its networks."""
+        """The cache of stage 1's patches, complete and with its networks; its time is part of stage 1's."""
         assert self._folder is not None
+        begun, timed = time.perf_counter(), self._folder / "caching-seconds.json"
         arrays = [name for name in self._cache.arrays if name not in (GLANCE, PATCHES)]
         cache = derive(self._cache, self._folder / "cache", arrays, networks=True)
         weights = {}
@@ -461,6 +506,9 @@ class AdaFocus:
             glance_weights=weights[GLANCE], focus_weights=weights[PATCHES],
             training=self._record(*self._OF_PATCHES), device=str(self.device),
         )  # fmt: skip
+        if not timed.is_file():
+            write_bytes(timed, json.dumps(time.perf_counter() - begun).encode())
+        self.stage_seconds[RANDOM_PATCHES] += json.loads(timed.read_text())
         self.classifier = load_classifier(cache, self.device)
         self._use(cache)
 
@@ -601,7 +649,10 @@ class AdaFocus:
         policy.eval()
         glances, patches = [], []
         for videos in np.array_split(np.arange(len(self._rows)), -(-len(self._rows) // 64)):
-            maps = self._maps_of(videos).float()
+            assert self.patch_cache is not None
+            # As they are cached, not as rollouts round them.
+            maps = torch.from_numpy(self.patch_cache[GLANCE][self._rows[videos]]).to(self.device)
+            maps = maps.transpose(0, 1).float()
             log_probabilities = policy(maps)[0].cpu()
             if generator is not None:
                 noise = generator.gumbel(size=log_probabilities.shape)
@@ -646,6 +697,12 @@ class AdaFocus:
             raise InputError("this AdaFocus has no policy yet: run stages 0, 1 and 2, or learn() for all")
         return self.policy
 
+    def _acting_policy(self) -> PatchPolicy:
+        """The policy, if it has been trained, loaded or released."""
+        if POLICY not in self.stage_seconds:
+            raise InputError("this AdaFocus has no policy yet: run stage 2 (train_policy), or learn()")
+        return self._trained_policy()
+
     def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, bool]:
         """Glance maps float32 [B, D, h, w], and whether there is a single one without a batch."""
         assert self.patch_cache is not None
@@ -660,7 +717,9 @@ class AdaFocus:
                 f"observation: found {', '.join(observation)}, expected glance, or video and frame"
             )
         video, frame = (np.asarray(observation[name]) for name in ("video", "frame"))
-        maps = self.patch_cache[GLANCE].entries(video.reshape(-1), frame.reshape(-1))
+        last = self.patch_cache[GLANCE].row_shape[0] - 1
+        maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
+        maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
         return torch.from_numpy(maps).float(), video.ndim == 1
 
 
@@ -674,4 +733,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict) or saved.get("agent") != "AdaFocus":
         found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
         raise InputError(f"agent {path}: found {found!r}, expected an AdaFocus")
+    entries = {"settings", "trained_on", "seconds", "shape", "policy", "classifier_config", "classifier"}
+    if entries - set(saved):
+        missing = ", ".join(sorted(entries - set(saved)))
+        raise InputError(f"agent {path}: no entry {missing}; of another version, or damaged")
     return saved

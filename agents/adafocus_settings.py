@@ -91,8 +91,9 @@ class PolicyTraining:
         reward: by name (see PatchSelect-v0).
         hidden: width of the policy.
         coefficients: of PPO.
-        precision: of the rollouts' networks: float32, bfloat16, or auto, which is bfloat16 for policies of
-            512 and more. Log-probabilities are recorded as they were computed, so PPO stays exact.
+        precision: of the rollouts' networks and of the glance maps that this stage reads: float32, bfloat16,
+            or auto, which is bfloat16 for policies of 512 and more. Log-probabilities are recorded as they
+            were computed, so PPO stays exact.
     """
 
     epochs: int = 20

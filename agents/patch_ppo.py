@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from agents.patch_policy import PatchPolicy
 from video_env.envs.patch_select import PatchSelect
+from video_env.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class PPOCoefficients:
     clip: float = 0.2
     value: float = 0.5
     entropy: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise InputError(f"gamma: found {self.gamma}, expected 0 to 1")
+        for name in ("clip", "value", "entropy"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name}: found {getattr(self, name)}, expected a number of at least 0")
 
 
 @dataclass

@@ -33,7 +33,8 @@ class FixedPatches:
     ) -> tuple[np.ndarray, Any]:
         """Positions int64 [B]."""
         video, frame = (np.asarray(observation[name])[..., 0] for name in ("video", "frame"))
-        return self.positions[video, frame], state
+        # Where no frame is left, any position will do.
+        return self.positions[video, np.minimum(frame, self.positions.shape[1] - 1)], state
 
 
 def random_patches(cache: Cache, seed: int) -> FixedPatches:
@@ -64,7 +65,8 @@ def most_moving_patches(cache: Cache, split: str) -> FixedPatches:
     for row in cache.rows(split):
         video = frames[int(row)].astype(np.int32)
         moved = np.abs(np.diff(video, axis=0)).sum(axis=-1)
-        moved = np.concatenate([moved[:1], moved])
+        # A single frame does not move: the first position.
+        moved = np.concatenate([moved[:1], moved]) if len(moved) else np.zeros(video.shape[:3], int)
         summed = np.pad(moved.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         bottom, right = top + patch, left + patch
         inside = (

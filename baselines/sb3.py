@@ -22,6 +22,7 @@ from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.patches import patch_setting
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
+from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
 from video_env.models.cost import counted_gflops
@@ -112,6 +113,11 @@ class SB3Settings:
         require_seed(self.seed)
         if self.batch_size < 2 or self.num_envs * self.steps_per_env < 2:
             raise InputError("batch_size and num_envs · steps_per_env: expected at least 2 each")
+        sac = self.algorithm == "patch-sac"
+        if not (self.entropy > 0 if sac else self.entropy >= 0):
+            raise InputError(
+                f"entropy: found {self.entropy}, expected {'more than' if sac else 'at least'} 0"
+            )
         if self.gamma is not None and not 0 <= self.gamma <= 1:
             raise InputError(f"gamma: found {self.gamma}, expected 0 to 1")
         if self.allow_exit and not ALGORITHMS[self.algorithm].of_patches:
@@ -227,6 +233,15 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
             f"model {path}: trained on {trained} candidate frames, cache {cache.path} has "
             f"{cache.num_candidates}"
         )
+    if patches:
+        task = GridPatchSelect(cache, cache.index["split"].iloc[0], "increment", observation="index")
+        found, expected = spaces["state"].shape, task.observation_space["state"].shape
+        actions = getattr(model.action_space, "n", task.num_positions)
+        if found != expected or actions not in (task.num_positions, task.num_positions + 1):
+            raise InputError(
+                f"model {path}: trained on a classifier's state of {found} and {actions} actions, cache "
+                f"{cache.path} has {expected} and {task.num_positions} positions"
+            )
     return model
 
 

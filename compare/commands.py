@@ -152,7 +152,7 @@ def cache(
 def cache_add(
     path: CacheFolder,
     classifier_weights: Path,
-    patch_size: int = 96,
+    patch_size: int = 128,
     glance: BackboneName = "mobilenet_v2",
     glance_weights: str = "torchvision",
     glance_size: int | None = None,
@@ -301,9 +301,10 @@ def train_adafocus(
     """
     agent = methods.train_adafocus(Cache(path), settings, out, device=device)
     assert agent.patch_cache is not None
+    name = methods.adafocus_name(agent.classifier.name)
     print(
-        f"{out / 'agent.pt'}: {methods.adafocus_name(settings)}, trained in {agent.training_seconds:.0f} s; "
-        f"it acts on cache {agent.patch_cache.path}"
+        f"{out / 'agent.pt'}: {name}, trained in {agent.training_seconds:.0f} s; it acts on cache "
+        f"{agent.patch_cache.path}"
     )
 
 

@@ -184,7 +184,7 @@ def _curves(results: pd.DataFrame, settings: DemoSettings) -> dict[str, Callable
     if not settings.patch_sizes:
         return {"curve.png": lambda method: True}
     of_patches = set(results["method"][results["exit_after"].notna()])
-    beside = {adafocus_name(settings.adafocus), "patch oracle"}
+    beside = {adafocus_name(settings.adafocus.classifier), "patch oracle"}
     return {
         "curve.png": lambda method: method not in of_patches or method in beside,
         "patch-curve.png": lambda method: method in {*of_patches, ALL_FRAMES},
@@ -316,7 +316,8 @@ def _patch_methods(
 
     @lru_cache
     def trained(size: int, classifier: ClassifierName) -> tuple[Cache, AdaFocus]:
-        hidden = settings.gru_hidden if classifier == "gru" else settings.adafocus.hidden
+        compared = classifier != settings.adafocus.classifier
+        hidden = settings.gru_hidden if compared else settings.adafocus.hidden
         own = replace(settings.adafocus, patch_size=size, classifier=classifier, hidden=hidden, seed=seed)
         name = f"adafocus-{size}" + ("" if classifier == settings.adafocus.classifier else f"-{classifier}")
         agent = train_adafocus(cache, own, folder / name, device=device)
@@ -341,16 +342,17 @@ def _patch_methods(
         return _sb3(on, replace(own, seed=seed, **options), folder / f"{name}.zip", device)
 
     yield "AdaFocus", lambda: adafocus(settings.patch_sizes, settings.adafocus.classifier)
-    if settings.gru_hidden:
+    if settings.gru_hidden and settings.adafocus.classifier != "gru":
         yield "AdaFocus GRU", lambda: adafocus((settings.compared_size,), "gru")
     for name in PATCH_RULES:
         yield name, partial(rule, name)
     for own in (settings.patch_ppo, settings.patch_recurrent_ppo, settings.patch_sac):
         yield own.algorithm, partial(lambda own: [sb3(own)], own)
-    yield (
-        "patch-ppo exit",
-        lambda: [sb3(settings.patch_exit, cost_per_gflop=cost) for cost in settings.exit_costs],
-    )
+    if settings.exit_costs:
+        yield (
+            "patch-ppo exit",
+            lambda: [sb3(settings.patch_exit, cost_per_gflop=cost) for cost in settings.exit_costs],
+        )
 
 
 def _sb3(cache: Cache, settings: SB3Settings, file: Path, device: str) -> tuple[Cache, Entry]:

@@ -106,31 +106,35 @@ def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     """The agent with its classifier of stage 3, or with that of stage 1."""
     assert agent.patch_cache is not None
     options: dict[str, Any] = {"observation": "index"}
+    fine_tuned = fine_tuned and CLASSIFIER in agent.stage_seconds
     if fine_tuned:
         options["classifier"] = agent.classifier
-    method = adafocus_name(agent.settings) + ("" if fine_tuned else ", stage 2")
+    method = adafocus_name(agent.classifier.name) + ("" if fine_tuned else ", stage 2")
     setting = patch_setting(agent.patch_cache)
     seconds = sum(taken for stage, taken in agent.stage_seconds.items() if fine_tuned or stage < CLASSIFIER)
     return Entry(method, setting, agent.settings.seed, PATCHES, agent, options, seconds)
 
 
-def adafocus_name(settings: AdaFocusSettings) -> str:
+def adafocus_name(classifier: str) -> str:
     """The agent's name in tables and curves, by its classifier."""
-    return "AdaFocus" if settings.classifier == "running_max" else "AdaFocus, GRU classifier"
+    return "AdaFocus" if classifier == "running_max" else "AdaFocus, GRU classifier"
 
 
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
+    trained_on = cache.identity
+    if ALGORITHMS[settings.algorithm].of_patches:
+        trained_on += f", glance+patches {cache.fingerprint('glance', 'patches')}"
     if file.is_file() and file.with_suffix(".json").is_file():
         record = _read_record(file.with_suffix(".json"))
         found = SB3Settings(**record["settings"])
-        _require_same_training(file, found, record["trained_on"], settings, cache.identity)
+        _require_same_training(file, found, record["trained_on"], settings, trained_on)
         return
     begun = time.perf_counter()
     model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
     seconds = time.perf_counter() - begun
     model.save(file)
-    record = {"settings": asdict(settings), "trained_on": cache.identity, "training_seconds": seconds}
+    record = {"settings": asdict(settings), "trained_on": trained_on, "training_seconds": seconds}
     write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
 

@@ -22,9 +22,11 @@ from agents.adafocus_settings import (
     RandomPatchTraining,
 )
 from agents.patch_ppo import standardised_returns
+from agents.published_adafocus import PublishedAdaFocus
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
-from compare.methods import adafocus_entry, untrained_entry
+from baselines.sb3 import SB3Settings, load_sb3
+from compare.methods import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.derive import cache_from_arrays, derive
@@ -179,6 +181,8 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
         shown, named = env.step(first)[0], index.step(second)[0]
     points = np.reshape(tables[0].set_index("video").loc[info["video"], "patches"], (6, 2))
     assert (np.rint(points * 6) @ [7, 1]).tolist() == chosen
+    # Where no frame is left both observations still have an answer, and the same one.
+    assert int(again.predict(shown)[0]) == int(again.predict(named)[0])
     drawn = {int(again.predict(env.reset(seed=0)[0], deterministic=False)[0]) for _ in range(20)}
     assert len(drawn) > 1
 
@@ -371,6 +375,41 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
     begun = task.begin(np.zeros(1, int), np.random.default_rng(0))
     with pytest.raises(InputError, match="expected integers from 0 to 48"):
         task.step(begun, np.array([49]))
+
+
+def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, trained: AdaFocus) -> None:
+    settings = AdaFocusSettings(policy=PolicyTraining(epochs=1, hidden=8))
+    agent = AdaFocus(known, settings, device="cpu").learn()
+    assert agent.policy is not None
+    before = [parameter.clone() for parameter in agent.policy.parameters()]
+    agent.train_policy()
+    assert all(map(torch.equal, before, agent.policy.parameters()))
+    # Another cache in the same folder, or with the same file, is not taken for the first one.
+    other = write_known_patch_cache(tmp_path / "other", videos=60)
+    folder = tmp_path / "agent"
+    train_adafocus(known, settings, folder, device="cpu")
+    with pytest.raises(InputError, match=r"stage-2\.pt: made with other settings: cache "):
+        train_adafocus(other, settings, folder, device="cpu")
+    ppo = SB3Settings(algorithm="patch-ppo", steps=24, num_envs=4, steps_per_env=3, batch_size=12)
+    train_sb3_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
+    with pytest.raises(InputError, match="holds an agent with"):
+        train_sb3_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
+    nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
+    train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
+    with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
+        load_sb3("patch-ppo", tmp_path / "nine.zip", four, "cpu")
+    # Without the file of stage 1, its patches would be those of another one.
+    derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
+    lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")
+    lost.fine_tune_networks()
+    with pytest.raises(InputError, match="holds the patches of another stage 1"):
+        lost.train_on_random_patches()
+
+
+def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:
+    assert trained.patch_cache is not None
+    with pytest.raises(InputError, match="patch_size: found 96, expected 20"):
+        AdaFocus.from_published(PublishedAdaFocus(10, patch_size=96), trained.patch_cache, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ MADE_BY = {
     "embedding": "video-env cache, or video-env train recognizer --network small",
     "subset_confidence": "video-env train recognizer (up to 12 candidate frames)",
     "subset_prediction": "video-env train recognizer (up to 12 candidate frames)",
-    "glance": "video-env cache add, or video-env train adafocus",
-    "patches": "video-env cache add, or video-env train adafocus",
+    "glance": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
+    "patches": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
 }
 
 
@@ -250,6 +250,13 @@ class Cache:
         """Tells caches apart by what an agent is trained on: the videos and the recognizer."""
         recognizer = self.meta["networks"].get("recognizer.safetensors", "none")
         return f"videos {self.meta['build']['annotations']}, recognizer {recognizer[:16]}"
+
+    def fingerprint(self, *names: str) -> str:
+        """Tells caches apart by the content and shape of some arrays, and by the classifier over patches."""
+        parts = [self.meta["networks"].get("classifier.safetensors", "none")]
+        for name in names:
+            parts += [name, str(self[name].row_shape), *self.meta["arrays"][name]["sha256"]]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def _check_index(self) -> None:
         file = self.path / "index.parquet"

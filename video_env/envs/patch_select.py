@@ -100,6 +100,7 @@ class PatchSelect:
         self.look_gflops += own.gflops()
         self.classifier = own.requires_grad_(False).to(resolve_device(device), getattr(torch, precision))
         self.inputs = PatchInputs(self.cache, self.rows, self.classifier, largest_in_memory=largest_in_memory)
+        self._largest_in_memory = largest_in_memory
         self._parameter = next(self.classifier.parameters())
         self._quality = VERDICT_QUALITIES["confidence" if reward in (*PER_STEP, "increment") else reward]
         self._labels = self.cache.labels[self.rows]
@@ -111,7 +112,7 @@ class PatchSelect:
     def glances(self) -> np.ndarray | None:
         """float16 [V, T, D, h, w], the split's glance maps, where they fit in memory."""
         size = len(self.rows) * int(np.prod(self._maps.row_shape)) * self._maps.dtype.itemsize
-        return self._maps[self.rows] if size <= LARGEST_IN_MEMORY else None
+        return self._maps[self.rows] if size <= self._largest_in_memory else None
 
     def begin(self, video: np.ndarray, generator: np.random.Generator) -> Looking:
         count, classes = len(video), len(self.cache.classes)
@@ -427,7 +428,7 @@ class PatchSelectEnv(TaskEnv[Looking]):
     | `classifier` | the cache's | a `Classifier` to use instead, such as a fine-tuned one |
     | `device` | `"cpu"` | where the classifier runs |
     | `precision` | `"float32"` | of the classifier; `"bfloat16"` is faster and less exact |
-    | `largest_in_memory` | 2^30 | bytes of a table of classifier inputs that is computed in advance |
+    | `largest_in_memory` | 2^30 | bytes of a table of classifier inputs that is computed in advance, or of glance maps that is read |
     | `render_mode` | None | or `"rgb_array"`: the frame, the grid, the patch, the probability so far |
 
     ## Version History

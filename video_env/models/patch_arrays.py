@@ -30,7 +30,8 @@ def add_patches(
 ) -> Cache:
     """Add the arrays ``glance`` and ``patches``, computed from ``frames``, and the classifier over them.
 
-    What is there already from the same networks is kept, so an interrupted call goes on.
+    What is there already from the same networks is kept, so an interrupted call goes on. The networks run
+    in this process, on all of torch's threads or on the GPU.
 
     Args:
         cache: has ``frames``.
@@ -51,7 +52,9 @@ def add_patches(
         InputError: the patch is larger than the frame, or the classifier does not take what the networks
             give or has other classes than the cache.
     """
-    size = int(cache["frames"].row_shape[1])
+    height, size = (int(side) for side in cache["frames"].row_shape[1:3])
+    if height != size:
+        raise InputError(f"cache {cache.path}: frames of {height}x{size} pixels, expected square ones")
     check_patch_size(patch_size, size)
     wrong = [
         f"{own} {what}, expected {there}"
