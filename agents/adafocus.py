@@ -34,7 +34,9 @@ from agents.adafocus_settings import PUBLISHED, AdaFocusSettings, read_settings
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import ppo_loss, roll_out
 from agents.published_adafocus import PublishedAdaFocus
+from agents.saved import read_agent
 from agents.stage import Stage, build_optimiser, descend, is_finished
+from agents.training_videos import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache, add_network, open_cache, write_bytes
 from video_env.data.patches import check_patch_size, grid_corners
@@ -49,8 +51,8 @@ from video_env.models.optimise import seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
 from video_env.models.train_backbone import label_shares, recoloured
 
-LARGEST_IN_MEMORY = 1 << 30  # bytes of scaled frames that are kept rather than made anew in every epoch
 NETWORKS, RANDOM_PATCHES, POLICY, CLASSIFIER = range(4)
+ENTRIES = {"settings", "trained_on", "seconds", "shape", "policy", "classifier_config", "classifier"}
 METHODS = ("fine_tune_networks", "train_on_random_patches", "train_policy", "fine_tune_classifier")
 
 
@@ -249,7 +251,7 @@ class AdaFocus:
         Raises:
             InputError: the file is missing or holds no AdaFocus, or it does not fit the cache.
         """
-        saved = _read(Path(path))
+        saved = read_agent(Path(path), "AdaFocus", ENTRIES)
         agent = cls.__new__(cls)
         agent.settings = read_settings(saved["settings"])
         agent.device, agent._folder = resolve_device(device), None
@@ -265,7 +267,7 @@ class AdaFocus:
                 f"agent {path}: trained on glance maps and positions {saved['shape']}, cache "
                 f"{agent._cache.path} has {agent._shape}"
             )
-        policy = agent._trained_policy()
+        policy = agent._built_policy()
         load_state(policy, saved["policy"], where=f"agent {path}")
         return agent
 
@@ -291,7 +293,7 @@ class AdaFocus:
                 f"patch_size: found {published.patch_size}, expected {found}, that of cache {opened.path}"
             )
         agent = cls(opened, settings, device=device)
-        load_state(agent._trained_policy(), published.policy.state_dict(), where="released policy")
+        load_state(agent._built_policy(), published.policy.state_dict(), where="released policy")
         agent.trained_on, agent.stage_seconds[POLICY] = "released checkpoint", 0.0
         return agent
 
@@ -400,6 +402,10 @@ class AdaFocus:
 
     _OF_NETWORKS = ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks")
     _OF_PATCHES = (*_OF_NETWORKS, "patch_size", "classifier", "hidden", "random_patches")
+
+    @property
+    def _of_policy(self) -> tuple[str, ...]:
+        return ("policy",) if self._first_stage == POLICY else (*self._OF_PATCHES, "policy")
 
     def _network_stage(self) -> Stage:
         settings = self.settings.networks
@@ -529,7 +535,7 @@ class AdaFocus:
     @torch.no_grad()
     def _pooled_glances(self) -> torch.Tensor:
         self.glance.eval()
-        parts = np.array_split(np.arange(len(self._rows)), -(-len(self._rows) // 32))
+        parts = in_parts(len(self._rows), LOOKED_AT_TOGETHER)
         # Rounded as the cache will round the maps that they are pooled from.
         return torch.cat(
             [
@@ -584,7 +590,7 @@ class AdaFocus:
         return self._task
 
     def _policy_stage(self) -> Stage:
-        policy, settings = self._trained_policy(), self.settings.policy
+        policy, settings = self._built_policy(), self.settings.policy
         optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
 
         def epoch(generator: np.random.Generator) -> dict[str, float]:
@@ -607,10 +613,9 @@ class AdaFocus:
             reward, confidence, last = np.mean(reports, axis=0).tolist()
             return {"reward": reward, "confidence": confidence, "entropy": last}
 
-        names = ("policy",) if self._first_stage == POLICY else (*self._OF_PATCHES, "policy")
         return Stage(
             POLICY, "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser,
-            settings.epochs, epoch, self._record(*names), self.settings.seed, cosine=False,
+            settings.epochs, epoch, self._record(*self._of_policy), self.settings.seed, cosine=False,
         )  # fmt: skip
 
     def _classifier_stage(self) -> Stage:
@@ -634,21 +639,20 @@ class AdaFocus:
 
             return {"loss": descend(optimiser, losses())}
 
-        names = ("policy",) if self._first_stage == POLICY else (*self._OF_PATCHES, "policy")
         return Stage(
             CLASSIFIER, "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
-            self._record(*names, "fine_tuning"), self.settings.seed,
+            self._record(*self._of_policy, "fine_tuning"), self.settings.seed,
         )  # fmt: skip
 
     @torch.no_grad()
     def _chosen_features(self, generator: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled glances and chosen patches' features of all training videos, float32 [V, T, D] each; the
         most probable positions, or drawn ones."""
-        policy, cache = self._trained_policy(), self.patch_cache
+        policy, cache = self._built_policy(), self.patch_cache
         assert cache is not None
         policy.eval()
         glances, patches = [], []
-        for videos in np.array_split(np.arange(len(self._rows)), -(-len(self._rows) // 64)):
+        for videos in in_parts(len(self._rows), 2 * LOOKED_AT_TOGETHER):
             assert self.patch_cache is not None
             # As they are cached, not as rollouts round them.
             maps = torch.from_numpy(self.patch_cache[GLANCE][self._rows[videos]]).to(self.device)
@@ -692,7 +696,7 @@ class AdaFocus:
         maps = self._maps_of(videos)
         return maps if maps.dtype == torch.bfloat16 else maps.float()
 
-    def _trained_policy(self) -> PatchPolicy:
+    def _built_policy(self) -> PatchPolicy:
         if self.policy is None:
             raise InputError("this AdaFocus has no policy yet: run stages 0, 1 and 2, or learn() for all")
         return self.policy
@@ -701,7 +705,7 @@ class AdaFocus:
         """The policy, if it has been trained, loaded or released."""
         if POLICY not in self.stage_seconds:
             raise InputError("this AdaFocus has no policy yet: run stage 2 (train_policy), or learn()")
-        return self._trained_policy()
+        return self._built_policy()
 
     def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, bool]:
         """Glance maps float32 [B, D, h, w], and whether there is a single one without a batch."""
@@ -721,20 +725,3 @@ class AdaFocus:
         maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
         maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
         return torch.from_numpy(maps).float(), video.ndim == 1
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"agent {path}: no such file")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"agent {path}: not a readable agent ({type(error).__name__})") from error
-    if not isinstance(saved, dict) or saved.get("agent") != "AdaFocus":
-        found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
-        raise InputError(f"agent {path}: found {found!r}, expected an AdaFocus")
-    entries = {"settings", "trained_on", "seconds", "shape", "policy", "classifier_config", "classifier"}
-    if entries - set(saved):
-        missing = ", ".join(sorted(entries - set(saved)))
-        raise InputError(f"agent {path}: no entry {missing}; of another version, or damaged")
-    return saved

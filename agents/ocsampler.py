@@ -34,6 +34,7 @@ from agents.frame_budget import (
 )
 from agents.networks import PolicyName, build_policy, ranked
 from agents.published_ocsampler import PublishedOCSampler
+from agents.saved import read_agent
 from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.training_videos import LOOKED_AT_TOGETHER, TrainingVideos, in_parts
 from video_env.cache.store import Cache, open_cache
@@ -45,6 +46,7 @@ from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
 
+ENTRIES = {"settings", "trained_on", "shape", "epoch", "training_seconds", "network"}
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
 
 
@@ -378,7 +380,7 @@ class OCSampler:
             InputError: the file is missing or holds no OCSampler, or the cache has another number of
                 candidate frames.
         """
-        saved = _read(Path(path))
+        saved = read_agent(Path(path), "OCSampler", ENTRIES)
         agent = cls.__new__(cls)
         agent.trained_on, agent._drawn = saved["trained_on"], []
         opened = None if cache is None else open_cache(cache)
@@ -560,7 +562,7 @@ class OCSampler:
         }
 
     def _resume(self, checkpoint: Path, training: dict[str, Any]) -> None:
-        saved = _read(checkpoint)
+        saved = read_agent(checkpoint, "OCSampler", ENTRIES)
         found = OCSamplerSettings(**saved["settings"])
         if found != self.settings or saved["trained_on"] != self.trained_on:
             raise InputError(
@@ -618,21 +620,3 @@ def _require_shape(name: str, values: np.ndarray, expected: tuple[int, ...]) -> 
         raise InputError(
             f"{name}: found shape {values.shape}, expected [..., {', '.join(map(str, expected))}]"
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"agent {path}: no such file")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"agent {path}: not a readable agent ({type(error).__name__})") from error
-    if not isinstance(saved, dict) or saved.get("agent") != "OCSampler":
-        found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
-        raise InputError(f"agent {path}: found {found!r}, expected an OCSampler")
-    missing = {"settings", "trained_on", "shape", "epoch", "training_seconds", "network"} - set(saved)
-    if missing:
-        raise InputError(
-            f"agent {path}: no entry {', '.join(sorted(missing))}; of another version, or damaged"
-        )
-    return saved

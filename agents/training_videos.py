@@ -14,7 +14,7 @@ from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.models.backbones import FrameNetwork
 
 LOOKED_AT_TOGETHER = 32  # videos; bounds the memory that frames take
-LARGEST_IN_MEMORY = 1 << 30  # bytes of scaled frames that are kept rather than made anew in every epoch
+LARGEST_IN_MEMORY = 1 << 30  # bytes of scaled frames or maps that are kept, not read anew in every epoch
 
 
 class TrainingVideos:

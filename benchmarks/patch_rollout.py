@@ -108,22 +108,11 @@ def main() -> None:
             return run
 
         for precision in ("float32", "bfloat16"):
-            task = GridPatchSelect(cache, "train", "contrast", observation="index", precision=precision)  # type: ignore[arg-type]
-            asked = GridPatchSelect(
-                cache,
-                "train",
-                "contrast",
-                observation="index",
-                precision=precision,
-                largest_in_memory=0,  # type: ignore[arg-type]
-            )
-            focus = GridPatchSelect(
-                cache,
-                "train",
-                "contrast",
-                observation="index",
-                precision=precision,
-                largest_in_memory=0,  # type: ignore[arg-type]
+            options = {"reward": "contrast", "observation": "index", "precision": precision}
+            task = GridPatchSelect(cache, "train", **options)  # type: ignore[arg-type]
+            asked, focus = (
+                GridPatchSelect(cache, "train", **options, largest_in_memory=0)  # type: ignore[arg-type]
+                for _ in range(2)
             )
             focus.inputs = FocusNetworkInputs(task.inputs, frames, getattr(torch, precision))
             runs = {

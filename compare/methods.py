@@ -22,7 +22,7 @@ from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry
 
-ONE_STEP, PATCHES = "FrameSelectOneStep-v0", "PatchSelect-v0"
+ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
 ALL_FRAMES = "all frames"
 UNTRAINED_FRAMES = (*HEURISTICS, "oracle", ALL_FRAMES)
 UNTRAINED = (*UNTRAINED_FRAMES, *PATCH_RULES)
@@ -38,7 +38,7 @@ def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: 
         raise InputError(f"method {name!r}: expected a saved agent's file or one of {', '.join(UNTRAINED)}")
     if name in PATCH_RULES:
         setting, rule = patch_setting(cache), PATCH_RULES[name](cache, split, seed)
-        return Entry(name, setting, seed, PATCHES, rule, {"observation": "index"})
+        return Entry(name, setting, seed, PATCH_SELECT, rule, {"observation": "index"})
     if name == ALL_FRAMES:
         num_frames = cache.num_candidates
     check_num_frames(cache, num_frames)
@@ -112,7 +112,7 @@ def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     method = adafocus_name(agent.classifier.name) + ("" if fine_tuned else ", stage 2")
     setting = patch_setting(agent.patch_cache)
     seconds = sum(taken for stage, taken in agent.stage_seconds.items() if fine_tuned or stage < CLASSIFIER)
-    return Entry(method, setting, agent.settings.seed, PATCHES, agent, options, seconds)
+    return Entry(method, setting, agent.settings.seed, PATCH_SELECT, agent, options, seconds)
 
 
 def adafocus_name(classifier: str) -> str:

@@ -1,0 +1,36 @@
+"""Files of saved agents: what kind of agent one holds, and its entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from video_env.errors import InputError
+
+
+def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
+    """The entries of an agent's file, which is read without executing code from it.
+
+    Args:
+        path: the file.
+        kind: of agent that it should hold.
+        entries: that it needs.
+
+    Raises:
+        InputError: the file is missing, cannot be read, holds something else, or lacks an entry.
+    """
+    if not path.is_file():
+        raise InputError(f"agent {path}: no such file")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise InputError(f"agent {path}: not a readable agent ({type(error).__name__})") from error
+    if not isinstance(saved, dict) or saved.get("agent") != kind:
+        found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
+        raise InputError(f"agent {path}: found {found!r}, expected an {kind}")
+    if entries - set(saved):
+        missing = ", ".join(sorted(entries - set(saved)))
+        raise InputError(f"agent {path}: no entry {missing}; of another version, or damaged")
+    return saved
