@@ -108,10 +108,10 @@ def main() -> None:
             return run
 
         for precision in ("float32", "bfloat16"):
-            options = {"reward": "contrast", "observation": "index", "precision": precision}
-            task = GridPatchSelect(cache, "train", **options)  # type: ignore[arg-type]
+            shared = {"reward": "contrast", "observation": "index", "precision": precision}
+            task = GridPatchSelect(cache, "train", **shared)  # type: ignore[arg-type]
             asked, focus = (
-                GridPatchSelect(cache, "train", **options, largest_in_memory=0)  # type: ignore[arg-type]
+                GridPatchSelect(cache, "train", **shared, largest_in_memory=0)  # type: ignore[arg-type]
                 for _ in range(2)
             )
             focus.inputs = FocusNetworkInputs(task.inputs, frames, getattr(torch, precision))
