@@ -43,7 +43,7 @@ from video_env.data.patches import check_patch_size, grid_corners
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
-from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights
+from video_env.models.backbones import FrameNetwork, embedding_weights, evaluating, load_state, load_weights
 from video_env.models.classifiers import build_classifier, load_classifier
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
@@ -74,6 +74,8 @@ class AdaFocus:
         glance, focus: the networks of stages 0 and 1.
         gflops: counted cost of one decision in 10^9 multiply-adds.
         stage_seconds: that each stage took, by its number; ``training_seconds`` is their sum.
+        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far; of stages
+            that ran, or were read from their files, in this session.
         trained_on: tells the data apart that it was trained on.
 
     Raises:
@@ -96,6 +98,8 @@ class AdaFocus:
         self._cache = open_cache(cache)
         self._folder = None if folder is None else Path(folder)
         self.stage_seconds: dict[int, float] = {}
+        self.stage_history: dict[int, list[dict[str, float]]] = {}
+        self._validating = False
         self._weights: dict[str, str] = {}
         self.patch_cache: Cache | None = None
         self.policy: PatchPolicy | None = None
@@ -121,13 +125,16 @@ class AdaFocus:
     def training_seconds(self) -> float:
         return sum(self.stage_seconds.values())
 
-    def learn(self, *, log_folder: str | Path | None = None) -> AdaFocus:
+    def learn(self, *, log_folder: str | Path | None = None, validate: bool = False) -> AdaFocus:
         """Run all stages that are not done yet, each from where it was interrupted. A stage that is done is
         not run again, here and when it is called by itself.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard, one folder per stage.
+            validate: log the top-1 on the validation split after every epoch of stages 2 and 3; it does not
+                count as training.
         """
+        self._validating = validate
         for number, method in enumerate(METHODS):
             if number >= self._first_stage:
                 logs = None if log_folder is None else Path(log_folder) / f"stage-{number}"
@@ -256,7 +263,7 @@ class AdaFocus:
         agent.settings = read_settings(saved["settings"])
         agent.device, agent._folder = resolve_device(device), None
         agent._cache, agent.trained_on = open_cache(cache), saved["trained_on"]
-        agent.stage_seconds = saved["seconds"]
+        agent.stage_seconds, agent.stage_history, agent._validating = saved["seconds"], {}, False
         agent._draws = torch.Generator(agent.device).manual_seed(agent.settings.seed)
         agent.classifier = build_classifier(saved["classifier_config"])
         load_state(agent.classifier, saved["classifier"], where=f"agent {path}")
@@ -307,6 +314,7 @@ class AdaFocus:
 
     def _run(self, stage: Stage, log_folder: Path | None = None) -> None:
         self.stage_seconds[stage.number] = stage.run(self._file(stage.number), log_folder)
+        self.stage_history[stage.number] = stage.history
 
     def _require_networks(self, stage: int) -> None:
         if self._first_stage > stage:
@@ -370,7 +378,8 @@ class AdaFocus:
         self._weights = {
             "glance_weights": load_weights(self.glance, settings.glance_weights),
             "focus_weights": load_weights(
-                self.focus, str(self._embedding_weights()) if weights == "cache" else weights
+                self.focus,
+                str(embedding_weights(self._cache, settings.focus)) if weights == "cache" else weights,
             ),
         }
         for network in (self.glance, self.focus):
@@ -379,17 +388,6 @@ class AdaFocus:
         self._rows = self._cache.rows("train")
         self._targets = label_shares(self._cache)[self._rows].to(self.device)
         self._images: torch.Tensor | None = None
-
-    def _embedding_weights(self) -> Path:
-        file = self._cache.path / "networks" / "embedding.safetensors"
-        found = self._cache.meta["arrays"].get("embedding", {}).get("source", {}).get("network")
-        if found != self.settings.focus or file.name not in self._cache.meta["networks"]:
-            raise InputError(
-                f"focus_weights cache: cache {self._cache.path} holds no {self.settings.focus} that its "
-                f"embedding was computed with (it is of {found or 'no network'}); expected torchvision, "
-                "random or a file"
-            )
-        return file
 
     def _record(self, *names: str) -> dict[str, Any]:
         """What a stage's result depends on."""
@@ -616,6 +614,7 @@ class AdaFocus:
         return Stage(
             POLICY, "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser,
             settings.epochs, epoch, self._record(*self._of_policy), self.settings.seed, cosine=False,
+            validate=self._validate if self._validating else None,
         )  # fmt: skip
 
     def _classifier_stage(self) -> Stage:
@@ -629,7 +628,7 @@ class AdaFocus:
 
         def epoch(generator: np.random.Generator) -> dict[str, float]:
             if settings.drawn or not chosen:
-                chosen[:] = [self._chosen_features(generator if settings.drawn else None)]
+                chosen[:] = [self._chosen_features(self._rows, generator if settings.drawn else None)]
             glance, patch = chosen[0]
 
             def losses() -> Iterator[torch.Tensor]:
@@ -642,20 +641,31 @@ class AdaFocus:
         return Stage(
             CLASSIFIER, "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
             self._record(*self._of_policy, "fine_tuning"), self.settings.seed,
+            validate=self._validate if self._validating else None,
         )  # fmt: skip
 
+    def _validate(self) -> dict[str, float]:
+        """Top-1 on the validation split, with the most probable positions."""
+        assert self.patch_cache is not None
+        rows = self.patch_cache.rows("validation")
+        with evaluating(self.classifier):
+            scores = self.classifier(*self._chosen_features(rows, None))[:, -1]
+        labels = self.patch_cache.index["label"].to_numpy()[rows]
+        return {"validation": float((scores.argmax(dim=-1).cpu().numpy() == labels).mean())}
+
     @torch.no_grad()
-    def _chosen_features(self, generator: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pooled glances and chosen patches' features of all training videos, float32 [V, T, D] each; the
-        most probable positions, or drawn ones."""
+    def _chosen_features(
+        self, rows: np.ndarray, generator: np.random.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled glances and chosen patches' features of videos, float32 [V, T, D] each; the most probable
+        positions, or drawn ones."""
         policy, cache = self._built_policy(), self.patch_cache
         assert cache is not None
         policy.eval()
         glances, patches = [], []
-        for videos in in_parts(len(self._rows), 2 * LOOKED_AT_TOGETHER):
-            assert self.patch_cache is not None
+        for videos in in_parts(len(rows), 2 * LOOKED_AT_TOGETHER):
             # As they are cached, not as rollouts round them.
-            maps = torch.from_numpy(self.patch_cache[GLANCE][self._rows[videos]]).to(self.device)
+            maps = torch.from_numpy(cache[GLANCE][rows[videos]]).to(self.device)
             maps = maps.transpose(0, 1).float()
             log_probabilities = policy(maps)[0].cpu()
             if generator is not None:
@@ -664,7 +674,7 @@ class AdaFocus:
             positions = log_probabilities.argmax(dim=-1).numpy().T
             count, total = positions.shape
             entries = cache[PATCHES].entries(
-                np.repeat(self._rows[videos], total), np.tile(np.arange(total), count), positions.ravel()
+                np.repeat(rows[videos], total), np.tile(np.arange(total), count), positions.ravel()
             )
             patches.append(torch.from_numpy(entries).float().view(count, total, -1).to(self.device))
             glances.append(self.classifier.pool(maps).transpose(0, 1))

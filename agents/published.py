@@ -9,28 +9,31 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.published_adafocus import PublishedAdaFocus, flattened, load_adafocus
+from agents.published_adafocus_v2 import load_adafocus_v2
 from agents.published_ocsampler import PublishedOCSampler, load_ocsampler
 from video_env.errors import InputError
 from video_env.models.backbones import plain_state_dict, read_checkpoint
 
-METHODS: dict[str, Callable[..., Any]] = {"ocsampler": load_ocsampler, "adafocus": load_adafocus}
+METHODS: dict[str, Callable[..., Any]] = {"ocsampler": load_ocsampler, "adafocus": load_adafocus,
+                                          "adafocus-v2": load_adafocus_v2}  # fmt: skip
 
 
 def load_published(
     method: str, state_dict_or_path: Mapping[str, Any] | str | Path, **options: Any
-) -> PublishedOCSampler | PublishedAdaFocus:
+) -> PublishedOCSampler | PublishedAdaFocus | AdaFocusV2Network:
     """A published system with the weights of a released checkpoint.
 
     Args:
-        method: ``ocsampler`` or ``adafocus`` (the first version).
+        method: ``ocsampler``, ``adafocus`` (the first version) or ``adafocus-v2``.
         state_dict_or_path: the state dict, plain or under ``state_dict``, with or without
             DataParallel's ``module.``; or the path of a file of it (torch.save or safetensors), which
             is read without executing code from it. For ``adafocus`` also a released file's ``glancer``,
             ``focuser``, ``fc`` and ``policy``.
         options: what the weights do not tell. For ``ocsampler``: ``num_frames=6``, N, and
-            ``shift_div=10``, of the temporal shift (8 for Mini-Kinetics). For ``adafocus``:
-            ``patch_size=128``.
+            ``shift_div=10``, of the temporal shift (8 for Mini-Kinetics). For ``adafocus``
+            and ``adafocus-v2``: ``patch_size=128``.
 
     Returns:
         The module in evaluation mode; every other size is that of the checkpoint's entries.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
+from agents import processes
 from video_env.errors import InputError
 
 
@@ -31,6 +32,8 @@ class Stage:
         record: all settings that the result depends on.
         seed: of the draws.
         cosine: let the learning rates fall to 0 along a cosine.
+        validate: measures something after an epoch, which does not count as training time.
+        history: of every epoch what was logged, and the ``seconds`` of training so far.
     """
 
     number: int
@@ -42,6 +45,8 @@ class Stage:
     record: dict[str, Any]
     seed: int
     cosine: bool = True
+    validate: Callable[[], dict[str, float]] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
 
     def run(self, file: Path | None, log_folder: Path | None = None) -> float:
         """Do the epochs that are not done yet, saving after each; returns the seconds of all of them.
@@ -55,20 +60,22 @@ class Stage:
         """
         schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._share_of_learning_rate)
         done, seconds = self._restore(file, schedule)
-        logger = (
-            configure(str(log_folder), ["csv", "tensorboard"])
-            if log_folder and done < self.epochs
-            else Logger(None, [])
-        )
+        logs = log_folder is not None and done < self.epochs and processes.is_first()
+        logger = configure(str(log_folder), ["csv", "tensorboard"]) if logs else Logger(None, [])
         self.modules.train()
         with tqdm(range(done, self.epochs), initial=done, total=self.epochs, desc=self.name, unit="epoch",
-                  disable=done == self.epochs) as progress:  # fmt: skip
+                  disable=done == self.epochs or not processes.is_first()) as progress:  # fmt: skip
             for epoch in progress:
                 begun = time.perf_counter()
                 # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
                 report = self.epoch(np.random.default_rng([self.seed, self.number, epoch]))
                 schedule.step()
+                processes.average_buffers(self.modules)
                 seconds += time.perf_counter() - begun
+                if self.validate is not None:
+                    report = {**report, **self.validate()}
+                    self.modules.train()
+                self.history.append({"seconds": seconds, **report})
                 for key, value in report.items():
                     logger.record(f"stage-{self.number}/{key}", value)
                 progress.set_postfix({key: f"{value:.3f}" for key, value in report.items()}, refresh=False)
@@ -81,7 +88,7 @@ class Stage:
         return 0.5 * (1 + float(np.cos(np.pi * epoch / self.epochs))) if self.cosine else 1.0
 
     def _save(self, file: Path | None, schedule: Any, epoch: int, seconds: float) -> None:
-        if file is None:
+        if file is None or not processes.is_first():
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(file.name + ".partial")
@@ -89,7 +96,7 @@ class Stage:
             "stage": self.number, "record": self.record, "epoch": epoch, "seconds": seconds,
             "finished": epoch == self.epochs,
             "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
+            "schedule": schedule.state_dict(), "history": self.history,
         }  # fmt: skip
         torch.save(saved, partial)
         partial.replace(file)
@@ -111,6 +118,7 @@ class Stage:
         self.optimiser.load_state_dict(saved["optimiser"])
         # The schedule's own function is not part of its state; its counters are.
         schedule.load_state_dict(saved["schedule"])
+        self.history = list(saved.get("history", []))
         return int(saved["epoch"]), float(saved["seconds"])
 
 

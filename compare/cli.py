@@ -13,8 +13,10 @@ COMMANDS = {
     "train recognizer": "train the recognizer on a cache (and small networks, where it has none)",
     "train ocsampler": "train an OCSampler on a cache",
     "train adafocus": "train an AdaFocus on a cache, all four stages",
+    "train adafocus-v2": "train an AdaFocusV2 on a cache, end to end",
     "train sb3": "train a Stable-Baselines3 algorithm on a cache",
     "evaluate": "let a method choose frames or patches for every video of a split: a result table",
+    "compare": "train methods on one cache and compare accuracy, cost and training",
     "curve": "summary table and accuracy-vs-budget curve from result tables",
     "selections": "the frames chosen, as JSON lines, from result tables",
 }
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     from compare import commands
     from video_env.errors import InputError
 
-    function = getattr(commands, command.replace(" ", "_"))
+    function = getattr(commands, command.replace(" ", "_").replace("-", "_"))
     try:
         tyro.cli(function, prog=f"video-env {command}", args=arguments[len(command.split()) :])
     except InputError as error:

@@ -10,10 +10,15 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from agents import processes
 from agents.adafocus_settings import AdaFocusSettings
+from agents.adafocus_v2_settings import AdaFocusV2Settings
+from agents.conditional_exit import Criterion
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import methods
+from compare.comparison import ComparisonSettings, MethodName
+from compare.comparison import compare as compare_methods
 from compare.demo import DemoSettings, contact_sheet, run_demo
 from compare.published import (
     PublishedName,
@@ -111,7 +116,7 @@ def cache(
         published: take the networks and the recognizer or classifier of a released checkpoint.
         checkpoint: its file.
         shift_div: of an ocsampler's temporal shift.
-        patch_size: of an adafocus, in pixels.
+        patch_size: of an adafocus or adafocus-v2, in pixels.
         device: auto, cpu, cuda:0, ...
         settings: how videos are read.
     """
@@ -308,6 +313,32 @@ def train_adafocus(
     )
 
 
+def train_adafocus_v2(
+    path: CacheFolder,
+    out: Path,
+    validate: bool = False,
+    device: str = "auto",
+    settings: Annotated[AdaFocusV2Settings, tyro.conf.arg(name="")] = AdaFocusV2Settings(),  # noqa: B008
+) -> None:
+    """Train an AdaFocusV2 on the frames of a cache, end to end; an interrupted training goes on.
+
+    Under torchrun every process takes a share of each batch (--parts must be a multiple of their number):
+    torchrun --nproc-per-node 2 -m compare.cli train adafocus-v2 ...
+
+    Args:
+        path: a cache with frames.
+        out: folder of the agent (agent.pt), its checkpoint and its logs.
+        validate: log the top-1 on the validation split after every epoch.
+        device: auto, cpu, cuda:0, ...
+        settings: of the agent and its training.
+    """
+    with processes.joined(device) as own:
+        agent = methods.train_adafocus_v2(Cache(path), settings, out, device=own, validate=validate)
+        if processes.is_first():
+            name = methods.adafocus_v2_name(settings)
+            print(f"{out / 'agent.pt'}: {name}, trained in {agent.training_seconds:.0f} s")
+
+
 def train_sb3(
     path: CacheFolder,
     out: Path,
@@ -334,6 +365,8 @@ def evaluate(
     out: Path,
     num_frames: int = 2,
     cost_per_gflop: float | None = None,
+    gflops: float | None = None,
+    criterion: Criterion = "confidence",
     published: PublishedName | None = None,
     shift_div: int = 10,
     patch_size: int = 128,
@@ -352,9 +385,12 @@ def evaluate(
         out: the result table (.parquet).
         num_frames: N, for methods that are not trained here.
         cost_per_gflop: λ of an OCSampler that was trained with a frame-number budget; its own by default.
+        gflops: budget per video of an AdaFocusV2, which then leaves videos early; it looks at all frames by
+            default.
+        criterion: of that exit.
         published: what system the released checkpoint is of.
         shift_div: of an ocsampler's temporal shift.
-        patch_size: of an adafocus, in pixels.
+        patch_size: of an adafocus or adafocus-v2, in pixels.
         split: train, validation or test.
         method: name in tables and curves; by default the policy's own.
         seed: of random, and the seed that the table states for methods that are not trained.
@@ -367,18 +403,23 @@ def evaluate(
     require_seed(seed)
     if cost_per_gflop is not None and (published or policy in methods.UNTRAINED):
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {policy} has no frame-number budget")
+    if gflops is not None and policy in methods.UNTRAINED:
+        raise InputError(f"gflops {gflops:g}: {policy} has no conditional exit")
     if published is not None:
         file = Path(policy)
         entry = published_entry(
             published, file, opened, num_frames=num_frames, shift_div=shift_div, patch_size=patch_size,
-            device=device,
+            gflops=gflops, criterion=criterion, device=device,
         )  # fmt: skip
         if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
     elif policy in methods.UNTRAINED:
         entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
-        entry = methods.saved_entry(Path(policy), opened, cost_per_gflop=cost_per_gflop, device=device)
+        entry = methods.saved_entry(
+            Path(policy), opened, cost_per_gflop=cost_per_gflop, gflops=gflops, criterion=criterion,
+            device=device,
+        )  # fmt: skip
     else:
         raise InputError(
             f"policy {policy!r}: expected a saved agent's file or one of {', '.join(methods.UNTRAINED)}"
@@ -393,6 +434,39 @@ def evaluate(
         f"{row['mean_average_precision']:.3f} at {row['gflops']:.4g} GFLOPs per video, "
         f"{row['frames']:.2f} frames, {len(table)} videos"
     )
+
+
+def compare(
+    method: Annotated[tuple[MethodName, ...], tyro.conf.Positional],
+    path: Path,
+    out: Path,
+    seeds: int = 1,
+    accuracies: tuple[float, ...] = (0.7, 0.8, 0.9),
+    split: str = "test",
+    device: str = "auto",
+    settings: Annotated[ComparisonSettings, tyro.conf.arg(name="")] = ComparisonSettings(),  # noqa: B008
+) -> None:
+    """Train methods on one cache and compare them: accuracy over GFLOPs, training time to an accuracy on the
+    validation split, stages and settings. What is trained already is not trained again.
+
+    Args:
+        method: adafocus, adafocus-v2, or both.
+        path: the cache, with frames.
+        out: folder for the agents, the result tables, curve.png, learning.png, summary.csv and training.csv.
+        seeds: trainings of each method, with seeds 0, 1, ...
+        accuracies: on the validation split, whose training time is stated.
+        split: that the curve is drawn of.
+        device: auto, cpu, cuda:0, ...
+        settings: of the methods.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds: found {seeds}, expected at least 1")
+    resolve_device(device)
+    table = compare_methods(
+        method, Cache(path), out, settings, seeds=seeds, accuracies=accuracies, split=split, device=device
+    )
+    print(f"\n{table.to_string(index=False, float_format='%.1f')}")
+    print(f"\nIn {out}: curve.png, learning.png, summary.csv, training.csv, learning.csv, results/, agents/")
 
 
 def curve(

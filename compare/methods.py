@@ -13,6 +13,9 @@ import torch
 
 from agents.adafocus import CLASSIFIER, AdaFocus
 from agents.adafocus_settings import AdaFocusSettings
+from agents.adafocus_v2 import AdaFocusV2
+from agents.adafocus_v2_settings import AdaFocusV2Settings
+from agents.conditional_exit import Criterion
 from agents.ocsampler import OCSampler, OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
@@ -92,12 +95,12 @@ def ocsampler_name(settings: OCSamplerSettings) -> str:
 
 
 def train_adafocus(
-    cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto"
+    cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto", validate: bool = False
 ) -> AdaFocus:
     """Train an AdaFocus in a folder, from where an interrupted call left off: its stages, its cache with the
     patches (unless the cache given has them), and ``agent.pt``."""
     agent = AdaFocus(cache, settings, folder=folder, device=device)
-    agent.learn(log_folder=folder / "logs")
+    agent.learn(log_folder=folder / "logs", validate=validate)
     agent.save(folder / "agent.pt")
     return agent
 
@@ -120,6 +123,38 @@ def adafocus_name(classifier: str) -> str:
     return "AdaFocus" if classifier == "running_max" else "AdaFocus, GRU classifier"
 
 
+def train_adafocus_v2(
+    cache: Cache, settings: AdaFocusV2Settings, folder: Path, *, device: str = "auto", validate: bool = False
+) -> AdaFocusV2:
+    """Train an AdaFocusV2 in a folder, from where an interrupted call left off: its checkpoint, and
+    ``agent.pt``."""
+    agent = AdaFocusV2(cache, settings, folder=folder, device=device)
+    agent.learn(log_folder=folder / "logs", validate=validate)
+    agent.save(folder / "agent.pt")
+    return agent
+
+
+def adafocus_v2_entry(
+    agent: AdaFocusV2, gflops: float | None = None, criterion: Criterion = "confidence"
+) -> Entry:
+    """The agent on all frames, or with conditional exit at a budget in GFLOPs per video."""
+    method, setting = adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
+    options: dict[str, Any] = {}
+    if gflops is not None:
+        agent.thresholds(gflops, criterion)  # an impossible budget is said here
+        method = f"{method}, exit" + ("" if criterion == "confidence" else f" by {criterion}")
+        setting = f"{setting}, {gflops:.3g} GFLOPs"
+        options = {"gflops": gflops, "criterion": criterion}
+    return Entry(method, setting, agent.settings.seed, None, agent, options, agent.training_seconds)
+
+
+def adafocus_v2_name(settings: AdaFocusV2Settings) -> str:
+    """The agent's name in tables and curves, by its policy and the ingredients that are switched off."""
+    policy = ", fully connected policy" if settings.policy == "fully_connected" else ""
+    missing = [name.replace("_", " ") for name, there in asdict(settings.ingredients).items() if not there]
+    return f"AdaFocusV2{policy}" + "".join(f", no {name}" for name in missing)
+
+
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
     trained_on = cache.identity
@@ -139,23 +174,37 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
 
 
 def saved_entry(
-    file: Path, cache: Cache, *, cost_per_gflop: float | None = None, device: str = "auto"
+    file: Path,
+    cache: Cache,
+    *,
+    cost_per_gflop: float | None = None,
+    gflops: float | None = None,
+    criterion: Criterion = "confidence",
+    device: str = "auto",
 ) -> Entry:
-    """A saved agent: an OCSampler's or AdaFocus's file, or a Stable-Baselines3 .zip with its .json beside it.
+    """A saved agent: an OCSampler's, AdaFocus's or AdaFocusV2's file, or a Stable-Baselines3 .zip with its
+    .json beside it.
 
     Args:
         file: the agent.
         cache: what it will act on.
         cost_per_gflop: λ of an OCSampler's frame-number budget, instead of its own.
+        gflops: budget per video of an AdaFocusV2, which then exits early.
+        criterion: of that exit.
         device: where it runs.
 
     Raises:
-        InputError: the file is missing, is no agent, was trained for another cache's shape, or has no
-            budget that a λ could steer.
+        InputError: the file is missing, is no agent, was trained for another cache's shape, has no
+            budget that a λ could steer or no exit, or the budget is out of its range.
     """
-    if file.suffix != ".zip" and _agent_of(file) == "AdaFocus":
-        if cost_per_gflop is not None:
-            raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
+    kind = None if file.suffix == ".zip" else _agent_of(file)
+    if kind != "AdaFocusV2" and gflops is not None:
+        raise InputError(f"gflops {gflops:g}: {file} has no conditional exit")
+    if kind in ("AdaFocus", "AdaFocusV2") and cost_per_gflop is not None:
+        raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
+    if kind == "AdaFocusV2":
+        return adafocus_v2_entry(AdaFocusV2.load(file, cache=cache, device=device), gflops, criterion)
+    if kind == "AdaFocus":
         return adafocus_entry(AdaFocus.load(file, cache=cache, device=device))
     if file.suffix != ".zip":
         agent = OCSampler.load(file, cache=cache, device=device)

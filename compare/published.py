@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from agents.adafocus import AdaFocus
+from agents.adafocus_v2 import AdaFocusV2
+from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.conditional_exit import Criterion
 from agents.ocsampler import OCSampler
 from agents.published import load_published
 from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
 from agents.published_ocsampler import PublishedOCSampler
-from compare.methods import adafocus_entry, ocsampler_entry
+from compare.methods import adafocus_entry, adafocus_v2_entry, ocsampler_entry
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.store import Cache, sha256_of
 from video_env.data.annotations import Annotations
@@ -23,7 +26,7 @@ from video_env.models.patch_arrays import add_patches
 from video_env.models.recognizers import NAME, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 
-PublishedName = Literal["ocsampler", "adafocus"]
+PublishedName = Literal["ocsampler", "adafocus", "adafocus-v2"]
 
 
 def build_published_cache(
@@ -47,7 +50,7 @@ def build_published_cache(
         published: what system the checkpoint is of.
         checkpoint: the released file.
         shift_div: of an OCSampler's temporal shift.
-        patch_size: of an AdaFocus.
+        patch_size: of an AdaFocus or AdaFocusV2.
         device: where the networks run.
 
     Raises:
@@ -57,6 +60,11 @@ def build_published_cache(
         raise InputError("keep_frames: found False, expected True: the checkpoint's networks look at frames")
     if published == "adafocus":
         return _build_adafocus_cache(annotations, out, settings, checkpoint, patch_size, device)
+    if published == "adafocus-v2":  # looks at frames by itself, so nothing else is cached
+        whole = load_published("adafocus-v2", checkpoint, patch_size=patch_size)
+        assert isinstance(whole, AdaFocusV2Network)
+        _require_frames(settings, whole.num_frames)
+        return build_cache(_with_classes(annotations, whole.classes, checkpoint), out, settings)
     network = load_published("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
     assert isinstance(network, PublishedOCSampler)
     annotations = _with_classes(annotations, int(network.recognizer.config["classes"]), checkpoint)
@@ -82,14 +90,23 @@ def _build_adafocus_cache(
 ) -> Cache:
     network = load_published("adafocus", checkpoint, patch_size=patch_size)
     assert isinstance(network, PublishedAdaFocus)
-    if settings.frame_size != INPUT_SIZE:
-        raise InputError(f"frame_size: found {settings.frame_size}, expected {INPUT_SIZE} as released")
+    _require_frames(settings, None)
     cache = build_cache(_with_classes(annotations, network.classifier.classes, checkpoint), out, settings)
     weights = f"sha256:{sha256_of(checkpoint)}"
     return add_patches(
         cache, network.glance, network.focus, network.classifier.cpu(), patch_size=patch_size,
         glance_weights=weights, focus_weights=weights, training={"checkpoint": weights}, device=device,
     )  # fmt: skip
+
+
+def _require_frames(settings: BuildSettings, num_candidates: int | None) -> None:
+    if settings.frame_size != INPUT_SIZE:
+        raise InputError(f"frame_size: found {settings.frame_size}, expected {INPUT_SIZE} as released")
+    if num_candidates not in (None, settings.num_candidates):
+        raise InputError(
+            f"num_candidates: found {settings.num_candidates}, expected {num_candidates}, as many as the "
+            "checkpoint was trained with"
+        )
 
 
 def published_entry(
@@ -100,14 +117,27 @@ def published_entry(
     num_frames: int,
     shift_div: int = 10,
     patch_size: int = 128,
+    gflops: float | None = None,
+    criterion: Criterion = "confidence",
     device: str = "auto",
 ) -> Entry:
-    """A released system choosing frames or patches on a cache; the recognizer or classifier is the cache's.
+    """A released system choosing frames or patches on a cache; the recognizer or classifier is the cache's,
+    but that of an AdaFocusV2 its own, and its budget is solved on the cache's training videos.
 
     Raises:
-        InputError: the checkpoint does not fit, N is not from 1 to T, or the cache lacks frames (for an
-            OCSampler) or glances and patches (for an AdaFocus).
+        InputError: the checkpoint does not fit, N is not from 1 to T, the cache lacks frames or (for an
+            AdaFocus) glances and patches, or the budget is not of an AdaFocusV2 or out of its range.
     """
+    if published == "adafocus-v2":
+        whole = load_published("adafocus-v2", checkpoint, patch_size=patch_size)
+        assert isinstance(whole, AdaFocusV2Network)
+        v2 = AdaFocusV2.from_published(whole, cache, device=device)
+        if gflops is not None:
+            v2.calibrate()
+        entry = adafocus_v2_entry(v2, gflops, criterion)
+        return replace(entry, method="AdaFocusV2, released" + (", exit" if gflops is not None else ""))
+    if gflops is not None:
+        raise InputError(f"gflops {gflops:g}: {published} has no conditional exit; expected adafocus-v2")
     if published == "adafocus":
         system = load_published("adafocus", checkpoint, patch_size=patch_size)
         assert isinstance(system, PublishedAdaFocus)
@@ -120,7 +150,9 @@ def published_entry(
 
 
 def recognizer_is_of(published: PublishedName, checkpoint: Path, cache: Cache) -> bool:
-    """Whether the cache's recognizer, or classifier over patches, is the checkpoint's own."""
+    """Whether the recognizer, or classifier over patches, that will judge is the checkpoint's own."""
+    if published == "adafocus-v2":
+        return True
     name = NAME if published == "ocsampler" else CLASSIFIER
     training = cache.meta.get("training", {}).get(name) or {}
     return training.get("checkpoint") == f"sha256:{sha256_of(checkpoint)}"

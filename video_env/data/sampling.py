@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
+from video_env.errors import InputError
 
 
 def candidate_indices(
@@ -43,3 +47,20 @@ def candidate_indices(
 def segment_edges(num_frames: int, num_segments: int) -> np.ndarray:
     """int64 [num_segments + 1]: segment i of the frames is ``edges[i]`` to ``edges[i + 1]`` (excluded)."""
     return np.arange(num_segments + 1, dtype=np.int64) * num_frames // num_segments
+
+
+def coarse_to_fine(num_candidates: int) -> np.ndarray:
+    """int64 [T], the order in which AdaFocusV2 reads the candidates: the middle one, the first, the last,
+    then the midpoints of ever smaller intervals (released code of Wang et al. 2022, AdaFocus V2).
+
+    Raises:
+        InputError: T is below 1.
+    """
+    if num_candidates < 1:
+        raise InputError(f"num_candidates: found {num_candidates}, expected at least 1")
+    last = num_candidates - 1
+    order = list(dict.fromkeys([last // 2, 0, last]))
+    while len(order) < num_candidates:
+        read = sorted(order)
+        order += [(before + after) // 2 for before, after in itertools.pairwise(read) if after - before > 1]
+    return np.array(order, np.int64)

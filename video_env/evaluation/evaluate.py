@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -34,7 +34,7 @@ import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache, write_bytes
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
-from video_env.evaluation.throughput import network_seconds
+from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
 
 BATCH = 2048
 
@@ -63,25 +63,51 @@ class Policy(Protocol):
         """Actions for a batch of observations; may take ``action_masks`` too."""
 
 
+class Recogniser(Protocol):
+    """A method with networks of its own, which looks at the frames of a video and says what it shows."""
+
+    @property
+    def recognise(self) -> Callable[..., Recognition]:
+        """From frames uint8 [B, T, H, W, 3] in time order, and options, to what is said of them."""
+
+
+class Recognition(NamedTuple):
+    """What a method says of a batch of videos that it looks at by itself.
+
+    Attributes:
+        probabilities: float32 [B, C].
+        positions: float32 [B, T, 2], (row, column) in [0, 1] of the patch in each candidate frame, in time
+            order; −1 where it did not look.
+        exit_after: int64 [B], number of frames after which each video was left.
+        gflops: float64 [B], 10^9 multiply-adds of all that ran.
+    """
+
+    probabilities: np.ndarray
+    positions: np.ndarray
+    exit_after: np.ndarray
+    gflops: np.ndarray
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One row's worth of a comparison: a policy, the environment it acts in, and how to call it.
+    """One row's worth of a comparison: a policy, the environment it acts in, and how to call it; or a method
+    that recognises videos by itself.
 
     Attributes:
         method: name in tables and plots.
         setting: its point on the curve, such as "N = 2" or "λ = 4".
         seed: of its training; 0 for what has none.
-        environment: id.
-        options: of the environment, without cache and split.
-        policy: acts there.
+        environment: id; None for a ``Recogniser``.
+        policy: acts there, or recognises.
+        options: of the environment, without cache and split, or of ``recognise``.
         training_seconds: that its training took.
     """
 
     method: str
     setting: str
     seed: int
-    environment: str
-    policy: Policy
+    environment: str | None
+    policy: Policy | Recogniser
     options: dict[str, Any] = field(default_factory=dict)
     training_seconds: float = 0.0
 
@@ -92,25 +118,11 @@ def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
     Raises:
         InputError: the environment's options or the cache do not fit.
     """
-    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
-    options = dict(entry.options)
-    if entry.policy.looks_at != "glance":
-        options.setdefault("skim_gflops", look_gflops(entry.policy.looks_at, cache, entry.options))
-    parts, policy_seconds = [], 0.0
-    for batch in _batches(names):
-        env = gym.make_vec(
-            entry.environment, num_envs=len(batch), vectorization_mode="vector_entry_point", cache=cache,
-            split=split, selector_gflops=entry.policy.gflops, **options,
-        )  # fmt: skip
-        last, seconds = run_episodes(entry.policy, env, batch)
-        parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
-        policy_seconds += seconds
-    table = pd.concat(parts, ignore_index=True)
+    if entry.environment is None:
+        table, chosen, more, seconds = _recognised(entry, cache, split)
+    else:
+        table, chosen, more, seconds = _acted(entry, entry.environment, cache, split)
     label_sets = cache.label_sets()
-    chosen, runs, more = (_patches_chosen if "patches" in table else _frames_chosen)(
-        table, cache, entry, split
-    )
-    seconds = policy_seconds / len(table) + network_seconds(cache, runs)
     return pd.DataFrame(
         {
             "method": entry.method,
@@ -131,30 +143,89 @@ def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
     )
 
 
+Outcome = tuple[pd.DataFrame, np.ndarray, dict[str, Any], float]
+"""The verdict on every video (video, label, prediction, correct, confidence, gflops); which frames were
+processed, bool [V, T]; the table's columns of this kind of selection; and seconds per video."""
+
+
+def _acted(entry: Entry, environment: str, cache: Cache, split: str) -> Outcome:
+    """A policy acts in an environment, on one whole episode for each video."""
+    policy: Any = entry.policy
+    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
+    options = dict(entry.options)
+    if policy.looks_at != "glance":
+        options.setdefault("skim_gflops", look_gflops(policy.looks_at, cache, entry.options))
+    parts, policy_seconds = [], 0.0
+    for batch in _batches(names):
+        env = gym.make_vec(
+            environment, num_envs=len(batch), vectorization_mode="vector_entry_point", cache=cache,
+            split=split, selector_gflops=policy.gflops, **options,
+        )  # fmt: skip
+        last, seconds = run_episodes(policy, env, batch)
+        parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
+        policy_seconds += seconds
+    table = pd.concat(parts, ignore_index=True)
+    chosen, runs, more = (_patches_chosen if "patches" in table else _frames_chosen)(
+        table, cache, policy.looks_at, split
+    )
+    return table, chosen, more, policy_seconds / len(table) + network_seconds(cache, runs)
+
+
+def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
+    """A method looks at the videos by itself; its time is measured as it runs."""
+    policy: Any = entry.policy
+    rows, found, seconds = cache.rows(split), [], 0.0
+    for start in range(0, len(rows), BATCH_VIDEOS):
+        frames = cache["frames"][rows[start : start + BATCH_VIDEOS]]
+        begun = time.perf_counter()
+        found.append(policy.recognise(frames, **entry.options))
+        seconds += time.perf_counter() - begun
+    said = Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    labels, prediction = cache.index["label"].to_numpy()[rows], said.probabilities.argmax(axis=-1)
+    table = pd.DataFrame(
+        {
+            "video": cache.index["video"].to_numpy(object)[rows],
+            "label": labels,
+            "prediction": prediction,
+            "correct": prediction == labels,
+            "confidence": said.probabilities[np.arange(len(rows)), labels],
+            "gflops": said.gflops,
+        }
+    )
+    chosen = said.positions[..., 0] >= 0
+    columns = _patch_columns(said.positions, chosen, said.probabilities)
+    return table, chosen, columns, seconds / len(rows)
+
+
 Chosen = tuple[np.ndarray, dict[str, float], dict[str, Any]]
 """Which frames were processed, bool [V, T]; on how many images of a video each array's network ran; and the
 table's columns of this kind of selection."""
 
 
-def _frames_chosen(table: pd.DataFrame, cache: Cache, entry: Entry, split: str) -> Chosen:
-    chosen, looks_at = np.stack(table["selected"].to_list()), entry.policy.looks_at
+def _frames_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:
+    chosen = np.stack(table["selected"].to_list())
     processed = cache.num_candidates if looks_at == "all frames" else float(chosen.sum(axis=1).mean())
     runs = {"embedding": processed, "skim": cache.num_candidates if looks_at == "skim" else 0}
     return chosen, runs, {"scores": list(_scores(cache, split, chosen))}
 
 
-def _patches_chosen(table: pd.DataFrame, cache: Cache, entry: Entry, split: str) -> Chosen:
+def _patches_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:
     points = np.stack(table["patches"].to_list())
     chosen = points[..., 0] >= 0
     looked = chosen.sum(axis=1)
     # The frame at which a video is left was glanced at too.
     glanced = np.minimum(looked + 1, cache.num_candidates)
-    columns = {
-        "patches": [of_video[taken].ravel().tolist() for of_video, taken in zip(points, chosen, strict=True)],
-        "exit_after": looked,
-        "scores": list(np.stack(table["probabilities"].to_list()).astype(np.float32)),
-    }
+    columns = _patch_columns(points, chosen, np.stack(table["probabilities"].to_list()))
     return chosen, {"glance": float(glanced.mean()), "patches": float(looked.mean())}, columns
+
+
+def _patch_columns(points: np.ndarray, chosen: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """From points [V, T, 2], the frames that were processed [V, T], and class probabilities [V, C]."""
+    return {
+        "patches": [of_video[taken].ravel().tolist() for of_video, taken in zip(points, chosen, strict=True)],
+        "exit_after": chosen.sum(axis=1),
+        "scores": list(scores.astype(np.float32)),
+    }
 
 
 def run_episodes(

@@ -62,6 +62,33 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", ti
     return figure
 
 
+def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
+    """Validation accuracy over training time, one line per training.
+
+    Args:
+        learning: columns method, seed, seconds, validation.
+        file: where the picture goes.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for number, (method, trainings) in enumerate(learning.groupby("method", sort=False)):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        for which, (_, curve) in enumerate(trainings.groupby("seed")):
+            label = method if which == 0 else None
+            axes.plot(
+                curve["seconds"], curve["validation"], color=colour, marker=marker, markersize=4,
+                linewidth=1.2, label=label,
+            )  # fmt: skip
+    axes.set_xlabel("seconds of training, all stages")
+    axes.set_ylabel("top-1 accuracy, validation")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return figure
+
+
 def plot_selections(
     videos: list[tuple[str, np.ndarray, list[tuple[str, np.ndarray, bool | None]]]], file: Path
 ) -> Figure:

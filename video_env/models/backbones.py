@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video_env.cache.store import sha256_of
+from video_env.cache.store import Cache, sha256_of
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
 from video_env.models.temporal_shift import TemporalShiftMobileNetV2
 
 BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim", "small_glance"]
 Pooling = Literal["mean", "max"]
-Interpolation = Literal["bilinear", "nearest"]
+Interpolation = Literal["bilinear", "nearest", "bilinear_corners"]
 
 
 def small_backbone() -> nn.Module:
@@ -133,7 +133,9 @@ class FrameNetwork(nn.Module):
         input_size: pixels; the backbone's own by default.
         temporal_shift: ``shift_div`` of the temporal shift in MobileNetV2's residual blocks, 0 for none.
             With it frames see their neighbours, so the input must be whole videos, [B, T, H, W, 3].
-        interpolation: ``bilinear`` (antialiased) or ``nearest``, as the released OCSampler does it.
+        interpolation: ``bilinear`` (antialiased); ``nearest``, as the released OCSampler does it; or
+            ``bilinear_corners`` (not antialiased, corner pixels on corner pixels), as the released
+            AdaFocusV2 does it.
     """
 
     def __init__(
@@ -184,12 +186,19 @@ class FrameNetwork(nn.Module):
     def prepare(self, frames: torch.Tensor, size: int | None = None) -> torch.Tensor:
         """Scale to ``size``, by default the input size, and normalise: uint8 [B, H, W, 3] to float32
         [B, 3, S, S]."""
-        images = frames.permute(0, 3, 1, 2).float() / 255
-        size = size or self.input_size
-        if size is not None and images.shape[2:] != (size, size):
-            antialias = self.interpolation == "bilinear"
-            images = F.interpolate(images, (size, size), mode=self.interpolation, antialias=antialias)
+        images = self.scaled(frames.permute(0, 3, 1, 2).float() / 255, size)
         return (images - self.mean) / self.deviation
+
+    def scaled(self, images: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        """Images [B, 3, H, W] scaled to ``size``, by default the input size; as they are if that is their
+        own."""
+        size = size or self.input_size
+        if size is None or images.shape[2:] == (size, size):
+            return images
+        if self.interpolation == "bilinear_corners":
+            return F.interpolate(images, (size, size), mode="bilinear", align_corners=True)
+        antialias = self.interpolation == "bilinear"
+        return F.interpolate(images, (size, size), mode=self.interpolation, antialias=antialias)
 
     def gflops(self, frame_size: int) -> float:
         """Counted cost of one frame of this size, in 10^9 multiply-adds."""
@@ -224,6 +233,22 @@ def load_weights(network: FrameNetwork, weights: str) -> str:
     state = {name: tensor for name, tensor in state.items() if not (last and name.startswith(last))}
     load_state(network.backbone, state, where=f"weights {weights} for {network.name}")
     return record
+
+
+def embedding_weights(cache: Cache, network: str) -> Path:
+    """The file in the cache with the weights of the network that its ``embedding`` was computed with.
+
+    Raises:
+        InputError: that is another network, or its weights are not in the cache.
+    """
+    file = cache.path / "networks" / "embedding.safetensors"
+    found = cache.meta["arrays"].get("embedding", {}).get("source", {}).get("network")
+    if found != network or file.name not in cache.meta["networks"]:
+        raise InputError(
+            f"focus_weights cache: cache {cache.path} holds no {network} that its embedding was computed "
+            f"with (it is of {found or 'no network'}); expected torchvision, random or a file"
+        )
+    return file
 
 
 def load_state(

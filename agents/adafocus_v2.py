@@ -1,0 +1,566 @@
+"""AdaFocusV2 (Wang et al. 2022, arXiv 2112.14238): one stage, end to end from frames, and conditional exit.
+
+The network is in ``adafocus_v2_network``, the thresholds of the exit in ``conditional_exit``; here is the
+agent: its training on the frames of a cache, and its decisions within a budget.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as transforms
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from agents import processes
+from agents.adafocus_v2_network import AdaFocusV2Network, training_loss
+from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
+from agents.conditional_exit import CRITERIA, Criterion, confidences, thresholds_for
+from agents.saved import read_agent
+from agents.stage import Stage, build_optimiser
+from agents.training_videos import in_parts
+from video_env.cache.store import Cache, open_cache
+from video_env.data.patches import check_patch_size
+from video_env.data.sampling import coarse_to_fine
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import Recognition
+from video_env.models.backbones import (
+    FrameNetwork,
+    embedding_weights,
+    evaluating,
+    load_state,
+    load_weights,
+)
+from video_env.models.cost import counted_gflops
+from video_env.models.device import resolve_device
+from video_env.models.optimise import seeded
+from video_env.models.train_backbone import label_shares
+
+TOGETHER = 32  # videos that are recognised at once
+ENTRIES = {"settings", "trained_on", "seconds", "history", "shape", "network", "confidences"}
+
+
+class AdaFocusV2:
+    """The agent. It looks at frames by itself and recognises the video, so it needs no environment.
+
+    Args:
+        cache: path of a cache, or a ``Cache``, with ``frames``.
+        settings: see ``AdaFocusV2Settings``.
+        folder: where the training's checkpoint goes; without it an interrupted training begins anew.
+        device: where the network runs.
+
+    Attributes:
+        network: the ``AdaFocusV2Network``.
+        gflops: counted cost of all T frames of a video in 10^9 multiply-adds.
+        confidences: how sure the classifier was of each training video after every frame, float32 [V, T],
+            by criterion: what budgets are solved on. Empty before training, and of released weights
+            before ``calibrate``.
+        training_seconds: that training took.
+        history: of every epoch what was logged, and the ``seconds`` of training so far.
+        trained_on: tells the data apart that it was trained on.
+
+    Raises:
+        InputError: the patch is larger than the frame, or weights do not fit.
+        CacheError: the cache has no frames.
+    """
+
+    def __init__(
+        self,
+        cache: str | Path | Cache,
+        settings: AdaFocusV2Settings | None = None,
+        *,
+        folder: str | Path | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.settings = settings or AdaFocusV2Settings()
+        self.device = resolve_device(device)
+        self._cache = open_cache(cache)
+        self._folder = None if folder is None else Path(folder)
+        frames = self._cache["frames"]
+        height, width = (int(side) for side in frames.row_shape[1:3])
+        if height != width:
+            raise InputError(
+                f"cache {self._cache.path}: frames of {height}x{width} pixels, expected square ones"
+            )
+        self.trained_on = f"{self._cache.identity}, frames {self._cache.fingerprint('frames')}"
+        self._shape = {
+            "frame_size": height, "num_frames": self._cache.num_candidates,
+            "classes": len(self._cache.classes),
+        }  # fmt: skip
+        network = build_network(self.settings, **self._shape)
+        # By content, so that a file that was replaced is another setting.
+        self._weights = {
+            "glance_weights": load_weights(network.glance, self.settings.glance_weights),
+            "focus_weights": load_weights(network.focus, self._focus_weights()),
+        }
+        self._use(network)
+
+    def _use(self, network: AdaFocusV2Network) -> None:
+        self.network = network.to(self.device).eval()
+        # Only here: see AdaFocusV2Network.look.
+        network.focus.to(memory_format=torch.channels_last)
+        self._gflops_per_frame = _gflops_per_frame(network)
+        self._order = coarse_to_fine(network.num_frames)
+        self.confidences: dict[str, np.ndarray] = {}
+        self.training_seconds, self.history = 0.0, list[dict[str, float]]()
+        self._trained = False
+
+    def _focus_weights(self) -> str:
+        if self.settings.focus_weights != "cache":
+            return self.settings.focus_weights
+        return str(embedding_weights(self._cache, self.settings.focus))
+
+    @property
+    def gflops(self) -> float:
+        return self._gflops_per_frame * self.network.num_frames
+
+    def learn(self, *, log_folder: str | Path | None = None, validate: bool = False) -> AdaFocusV2:
+        """Train, from where an interrupted call left off, and solve what budgets need on the training videos.
+
+        Under ``torchrun`` every process trains on its share of each batch; see ``AdaFocusV2Settings.parts``.
+
+        Args:
+            log_folder: for ``progress.csv`` and TensorBoard.
+            validate: log the top-1 on the validation split after every epoch; it does not count as training.
+
+        Raises:
+            InputError: the checkpoint is of other settings, a batch has fewer videos than parts, or the
+                number of processes does not divide the parts.
+        """
+        file = None if self._folder is None else self._folder / "training.pt"
+        stage = self._stage(validate)
+        processes.wait()
+        self.training_seconds = stage.run(file, None if log_folder is None else Path(log_folder))
+        self.history, self._trained = stage.history, True
+        self.calibrate()
+        processes.wait()
+        return self
+
+    def calibrate(self, split: str = "train") -> None:
+        """Run the network over a split, the training videos as published, to solve budgets on."""
+        logits = []
+        for frames in self._clips(self._cache.rows(split)):
+            logits.append(self._all_frames(frames)[0].cpu().numpy())
+        joined = np.concatenate(logits)
+        self.confidences = {name: confidences(joined, name) for name in CRITERIA}
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        *,
+        gflops: float | None = None,
+        criterion: Criterion = "confidence",
+    ) -> tuple[np.ndarray, Recognition]:
+        """Recognise videos.
+
+        Args:
+            observation: ``frames``, uint8 [B, T, S, S, 3] in time order, or ``video``, rows [B] of the
+                agent's cache.
+            state, episode_start, deterministic: not used: a video is one decision.
+            gflops: budget in 10^9 multiply-adds per video, kept to on average over videos like the
+                training ones; by default all frames are looked at.
+            criterion: of the exit, confidence or entropy.
+
+        Returns:
+            Classes int64 [B], and the ``Recognition`` with probabilities, patches, exits and costs.
+
+        Raises:
+            InputError: the observation is another one, or the budget is below the cost of one frame or
+                above that of all.
+        """
+        if "video" in observation:
+            frames = self._cache["frames"][np.asarray(observation["video"]).reshape(-1)]
+        elif "frames" in observation:
+            frames = np.asarray(observation["frames"])
+        else:
+            raise InputError(f"observation: found {', '.join(observation)}, expected frames or video")
+        found = self.recognise(frames, gflops=gflops, criterion=criterion)
+        return found.probabilities.argmax(axis=-1), found
+
+    def recognise(
+        self, frames: np.ndarray, *, gflops: float | None = None, criterion: Criterion = "confidence"
+    ) -> Recognition:
+        """What ``predict`` does, from frames uint8 [B, T, S, S, 3] in time order."""
+        size, num_frames = self.network.frame_size, self.network.num_frames
+        if frames.ndim != 5 or frames.shape[1:] != (num_frames, size, size, 3) or frames.dtype != np.uint8:
+            raise InputError(
+                f"frames: found {frames.dtype} {frames.shape}, expected uint8 "
+                f"[B, {num_frames}, {size}, {size}, 3]"
+            )
+        if not self._trained:
+            raise InputError("this AdaFocusV2 has not been trained: call learn(), or load one")
+        parts = [frames[part] for part in in_parts(len(frames), TOGETHER)]
+        if gflops is None:
+            found = [self._without_exit(part) for part in parts]
+        else:
+            thresholds = self.thresholds(gflops, criterion)
+            found = [self._with_exit(part, thresholds, criterion) for part in parts]
+        return Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+    def thresholds(self, gflops: float, criterion: Criterion = "confidence") -> np.ndarray:
+        """float32 [T], with which the training videos cost at most so much on average.
+
+        Raises:
+            InputError: the budget cannot be met or is no restriction, or there was no calibration.
+        """
+        least, most = self._gflops_per_frame, self.gflops
+        # A budget that was computed by the cost's own formula may differ in the last digit.
+        if not least * (1 - 1e-9) <= gflops <= most * (1 + 1e-9):
+            raise InputError(
+                f"gflops: found a budget of {gflops:g} per video, expected {least:.4g}, the cost of one "
+                f"frame, to {most:.4g}, that of all {self.network.num_frames}"
+            )
+        if criterion not in CRITERIA:
+            raise InputError(f"criterion {criterion!r}: expected one of {', '.join(CRITERIA)}")
+        if not self.confidences:
+            raise InputError("gflops: no exit was solved yet for these weights; call calibrate() first")
+        return thresholds_for(self.confidences[criterion], gflops / least)
+
+    def save(self, path: str | Path) -> None:
+        """Write the agent to a file, in one step; under ``torchrun`` the first process does.
+
+        Raises:
+            InputError: it has not been trained.
+        """
+        if not self._trained:
+            raise InputError("this AdaFocusV2 has not been trained: nothing to save yet")
+        if not processes.is_first():
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        saved = {
+            "agent": "AdaFocusV2", "settings": asdict(self.settings), "trained_on": self.trained_on,
+            "seconds": self.training_seconds, "history": self.history, "shape": self._shape,
+            "network": self.network.state_dict(),
+            "confidences": {name: torch.from_numpy(values) for name, values in self.confidences.items()},
+        }  # fmt: skip
+        torch.save(saved, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocusV2:
+        """Read an agent from a file.
+
+        Args:
+            path: the file.
+            cache: with frames like those that it was trained on.
+            device: where it runs.
+
+        Raises:
+            InputError: the file is missing or holds no AdaFocusV2, or it does not fit the cache.
+        """
+        saved = read_agent(Path(path), "AdaFocusV2", ENTRIES)
+        agent = cls._on(open_cache(cache), read_settings(saved["settings"]), device, where=f"agent {path}",
+                        shape=saved["shape"])  # fmt: skip
+        network = build_network(agent.settings, **saved["shape"])
+        load_state(network, saved["network"], where=f"agent {path}")
+        agent._use(network)
+        agent.trained_on, agent.training_seconds = saved["trained_on"], saved["seconds"]
+        agent.history, agent._trained = saved["history"], True
+        agent.confidences = {name: values.numpy() for name, values in saved["confidences"].items()}
+        return agent
+
+    @classmethod
+    def from_published(
+        cls, published: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
+    ) -> AdaFocusV2:
+        """An agent with released weights, to be evaluated on a cache of frames; budgets need ``calibrate``.
+
+        Raises:
+            InputError: the cache's frames or classes are not those of the weights.
+        """
+        settings = replace(
+            PUBLISHED, patch_size=published.patch_size, glance=published.glance.name,
+            glance_size=published.glance.input_size, hidden=published.classifier.hidden,
+            policy_hidden=published.policy_hidden,
+        )  # fmt: skip
+        shape = {"frame_size": published.frame_size, "num_frames": published.num_frames,
+                 "classes": published.classes}  # fmt: skip
+        agent = cls._on(open_cache(cache), settings, device, where="released weights", shape=shape)
+        agent._use(published)
+        agent.trained_on, agent._trained = "released checkpoint", True
+        return agent
+
+    @classmethod
+    def _on(
+        cls, cache: Cache, settings: AdaFocusV2Settings, device: str, *, where: str, shape: dict[str, int]
+    ) -> AdaFocusV2:
+        """An agent without a network yet, on a cache that fits."""
+        found = {
+            "frame_size": int(cache["frames"].row_shape[1]), "num_frames": cache.num_candidates,
+            "classes": len(cache.classes),
+        }  # fmt: skip
+        wrong = [
+            f"{name} {shape[name]}, the cache {found[name]}" for name in shape if shape[name] != found[name]
+        ]
+        if wrong:
+            raise InputError(f"{where}: does not fit cache {cache.path}: it has {'; '.join(wrong)}")
+        agent = cls.__new__(cls)
+        agent.settings, agent.device = settings, resolve_device(device)
+        agent._cache, agent._folder, agent._shape, agent._weights = cache, None, shape, {}
+        return agent
+
+    # Training.
+
+    def _stage(self, validate: bool) -> Stage:
+        settings, network = self.settings, self.network
+        if settings.parts % processes.count():
+            raise InputError(
+                f"parts: found {settings.parts}, expected a multiple of the {processes.count()} processes"
+            )
+        self._rows = self._cache.rows("train")
+        self._targets = label_shares(self._cache)[self._rows]
+        groups: list[tuple[list[nn.Module], float]] = [
+            ([network.glance, network.glance_head], settings.rates.glance),
+            ([network.policy], settings.rates.policy),
+            ([network.focus, network.focus_head], settings.rates.focus),
+            ([network.classifier], settings.rates.classifier),
+        ]
+        optimiser = build_optimiser(
+            settings.optimiser,
+            [(nn.ModuleList(modules), settings.learning_rate * rate) for modules, rate in groups],
+            settings.weight_decay,
+        )
+        loss = _Loss(network, settings)
+        trained: nn.Module = loss
+        if processes.count() > 1:
+            # Heads without a loss, where ingredients are switched off, get no gradient.
+            trained = DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
+        record = {**asdict(settings), **self._weights, "cache": self.trained_on}
+        return Stage(
+            0, "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.epochs,
+            lambda generator: self._epoch(trained, optimiser, generator), record, settings.seed,
+            validate=self._validate if validate else None,
+        )  # fmt: skip
+
+    def _epoch(
+        self, loss: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator
+    ) -> dict[str, float]:
+        settings, losses = self.settings, []
+        order = generator.permutation(len(self._rows))
+        for batch in np.array_split(order, -(-len(order) // settings.batch_size)):
+            if len(batch) < settings.parts:
+                raise InputError(
+                    f"parts: found {settings.parts}, expected at most the {len(batch)} videos of a batch"
+                )
+            optimiser.zero_grad()
+            value = torch.zeros((), device=self.device)
+            for last, part in self._own_parts(batch, generator):
+                # Gradients are exchanged once, with those of the last part.
+                waiting = isinstance(loss, DistributedDataParallel) and not last
+                loss.require_backward_grad_sync = not waiting  # type: ignore[assignment]
+                with seeded(part.seed):
+                    share = loss(*part.inputs) * part.share
+                (share * processes.count()).backward()  # DistributedDataParallel takes means
+                value += share.detach()
+            optimiser.step()
+            losses.append(processes.total(value))
+        return {"loss": float(torch.stack(losses).mean())}
+
+    def _own_parts(self, batch: np.ndarray, generator: np.random.Generator) -> Iterator[tuple[bool, _Part]]:
+        """This process's parts of a batch, and whether each is its last; every process draws for all."""
+        settings, total = self.settings, self.network.num_frames
+        augmentation = Draws.of(len(batch), settings, generator)
+        drawn = torch.from_numpy(generator.random((len(batch), total, 2), np.float32))
+        noise = torch.from_numpy(generator.standard_normal((len(batch), total, 2), np.float32))
+        seeds = generator.integers(2**31, size=settings.parts)
+        parts = np.array_split(np.arange(len(batch)), settings.parts)
+        own = range(processes.rank(), settings.parts, processes.count())
+        for number in own:
+            chosen = parts[number]
+            frames = self._augmented(self._rows[batch[chosen]], augmentation[chosen])
+            inputs = (frames, self._targets[batch[chosen]], drawn[chosen], noise[chosen])
+            yield (
+                number == own[-1],
+                _Part(
+                    tuple(tensor.to(self.device) for tensor in inputs),
+                    len(chosen) / len(batch),
+                    int(seeds[number]),
+                ),
+            )
+
+    def _augmented(self, rows: np.ndarray, draws: Draws) -> torch.Tensor:
+        """Normalised frames in reading order, [B, T, 3, S, S]."""
+        size, clips = self.network.frame_size, []
+        frames = self._cache["frames"]
+        for row, (side, top, left, flip) in zip(rows, draws.places(size), strict=True):
+            clip = torch.from_numpy(frames[int(row)][self._order]).to(self.device).permute(0, 3, 1, 2)
+            clip = transforms.resized_crop(clip, top, left, side, side, [size, size], antialias=True)
+            clips.append(clip.flip(-1) if flip else clip)
+        return self._normalised(torch.stack(clips), draws.gains, draws.offsets)
+
+    def _validate(self) -> dict[str, float]:
+        labels = self._cache.index["label"].to_numpy()[self._cache.rows("validation")]
+        trained, self._trained = self._trained, True
+        found = [
+            self.recognise(frames).probabilities for frames in self._clips(self._cache.rows("validation"))
+        ]
+        self._trained = trained
+        return {"validation": float((np.concatenate(found).argmax(axis=-1) == labels).mean())}
+
+    # Recognition.
+
+    def _clips(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        for part in in_parts(len(rows), TOGETHER):
+            yield self._cache["frames"][rows[part]]
+
+    def _normalised(
+        self, frames: torch.Tensor, gains: np.ndarray | None = None, offsets: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """uint8 [B, T, 3, S, S] to float32, as both networks want it; with each video's own gain and offset
+        [B, 3] of the colour channels, as shares of 1 and of white."""
+        mean, deviation = self.network.focus.mean, self.network.focus.deviation
+        gain, offset = torch.ones_like(mean), torch.zeros_like(mean)
+        if gains is not None and offsets is not None:
+            gain, offset = (
+                torch.from_numpy(values).to(mean)[:, None, :, None, None] for values in (gains, offsets)
+            )
+        # All in one factor and one term: a pass over the frames takes as long as a small network.
+        return (frames * (gain / (255 * deviation))).add_((offset - mean * gain) / deviation)
+
+    def _in_reading_order(self, frames: np.ndarray) -> torch.Tensor:
+        """uint8 [B, T, S, S, 3] in time order to [B, T, 3, S, S]."""
+        return torch.from_numpy(frames[:, self._order]).to(self.device).permute(0, 1, 4, 2, 3)
+
+    def _all_frames(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores [B, T, C] and points [B, T, 2] in reading order."""
+        network = self.network
+        with evaluating(network):
+            images = self._normalised(self._in_reading_order(frames))
+            glances = network.look(images)
+            points, _ = network.policy(glances.maps)
+            return network.at(images, glances, points)[0], points
+
+    def _without_exit(self, frames: np.ndarray) -> Recognition:
+        logits, points = self._all_frames(frames)
+        exits = np.full(len(frames), self.network.num_frames)
+        return self._recognition(logits[:, -1], points, exits)
+
+    def _with_exit(self, frames: np.ndarray, thresholds: np.ndarray, criterion: Criterion) -> Recognition:
+        """Frame by frame; the frames after a video's exit are not computed."""
+        network, total = self.network, self.network.num_frames
+        images = self._in_reading_order(frames)
+        last = torch.zeros(len(frames), network.classes, device=self.device)
+        points = torch.zeros(len(frames), total, 2, device=self.device)
+        exits, there, carried = np.full(len(frames), total), np.arange(len(frames)), None
+        with evaluating(network):
+            for count in range(total):
+                look = torch.from_numpy(there).to(self.device)
+                scores, place, carried = network.step(self._normalised(images[look, count]), carried, count)
+                last[look], points[look, count] = scores.float(), place.float()
+                stay = confidences(scores.float().cpu().numpy(), criterion) < thresholds[count]
+                exits[there[~stay]] = count + 1
+                there = there[stay]
+                if not len(there):
+                    break
+                kept = torch.from_numpy(stay).to(self.device)
+                carried = type(carried)(*(part[kept] for part in carried))
+        return self._recognition(last, points, exits)
+
+    def _recognition(self, logits: torch.Tensor, points: torch.Tensor, exits: np.ndarray) -> Recognition:
+        """Patches go back into time order."""
+        read = np.arange(self.network.num_frames) < exits[:, None]
+        positions = np.where(read[..., None], points.float().cpu().numpy(), -1).astype(np.float32)
+        in_time = np.empty_like(positions)
+        in_time[:, self._order] = positions
+        probabilities = logits.float().softmax(dim=-1).cpu().numpy()
+        return Recognition(probabilities, in_time, exits, exits * self._gflops_per_frame)
+
+
+class _Part(NamedTuple):
+    inputs: tuple[torch.Tensor, ...]
+    share: float
+    seed: int
+
+
+class _Loss(nn.Module):
+    """The training loss as a module, for ``DistributedDataParallel``."""
+
+    def __init__(self, network: AdaFocusV2Network, settings: AdaFocusV2Settings) -> None:
+        super().__init__()
+        self.network, self.settings = network, settings
+
+    def forward(
+        self, frames: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        low = self.settings.precision == "bfloat16"
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=low):
+            return training_loss(self.network, frames, targets, drawn, self.settings.ingredients, noise)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How each video of a batch is augmented; see ``Augmentation``."""
+
+    scales: np.ndarray
+    corners: np.ndarray
+    flips: np.ndarray
+    gains: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, count: int, settings: AdaFocusV2Settings, generator: np.random.Generator) -> Draws:
+        augmentation = settings.augmentation
+        gain, offset = augmentation.colour
+        return cls(
+            generator.choice(augmentation.scales, count),
+            generator.random((count, 2)),
+            (generator.random(count) < 0.5) & augmentation.flip,
+            generator.uniform(1 - gain, 1 + gain, (count, 3)),
+            generator.uniform(-offset, offset, (count, 3)),
+        )
+
+    def __getitem__(self, chosen: np.ndarray) -> Draws:
+        return Draws(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def places(self, size: int) -> list[tuple[int, int, int, bool]]:
+        """Side, top and left of every video's square, in pixels, and whether it is mirrored."""
+        sides = np.rint(self.scales * size).astype(int)
+        corners = np.floor(self.corners * (size - sides + 1)[:, None]).astype(int)
+        return [
+            (int(side), int(top), int(left), bool(flip))
+            for side, (top, left), flip in zip(sides, corners, self.flips, strict=True)
+        ]
+
+
+def build_network(
+    settings: AdaFocusV2Settings, *, frame_size: int, num_frames: int, classes: int
+) -> AdaFocusV2Network:
+    """The network of these settings, with random weights drawn from their seed.
+
+    Raises:
+        InputError: the patch is larger than the frame, or the networks want different inputs.
+    """
+    check_patch_size(settings.patch_size, frame_size)
+    released = settings.glance == "resnet50"
+    with seeded(settings.seed):
+        return AdaFocusV2Network(
+            FrameNetwork(
+                settings.glance, input_size=settings.glance_size,
+                interpolation="bilinear_corners" if released else "bilinear",
+            ),
+            FrameNetwork(settings.focus, input_size=settings.patch_size),
+            frame_size=frame_size, patch_size=settings.patch_size, classes=classes, num_frames=num_frames,
+            policy=settings.policy, policy_hidden=settings.policy_hidden, hidden=settings.hidden,
+            dropout=settings.dropout,
+        )  # fmt: skip
+
+
+def _gflops_per_frame(network: AdaFocusV2Network) -> float:
+    """Counted 10^9 multiply-adds of one frame, from the glance to the classifier's scores. Every frame costs
+    the same, so leaving after k of T frames costs k / T of the whole."""
+    shadow = copy.deepcopy(network).to("meta").eval()
+    size = network.frame_size
+    with torch.no_grad(), counted_gflops() as gflops:
+        shadow.step(torch.empty(1, 3, size, size, device="meta"), None, 0)
+    return gflops()

@@ -1,0 +1,388 @@
+"""AdaFocusV2 (Wang et al. 2022, arXiv 2112.14238): the network, from frames to class scores and patches.
+
+A glance network sees every whole frame, a policy says where to look, a focus network looks at a patch
+there, and a classifier joins both. The patch is interpolated, so the loss of the classifier reaches the
+policy. The same module serves at the published size and at a small one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from video_env.data.patches import check_patch_size
+from video_env.errors import InputError
+from video_env.models.backbones import FrameNetwork
+from video_env.models.cut_patches import cut_patches
+
+PolicyName = Literal["fully_connected", "soft_argmax"]
+POLICIES: tuple[PolicyName, ...] = ("fully_connected", "soft_argmax")
+
+
+class FullyConnectedPolicy(nn.Module):
+    """The published policy (section 4.1 and released code): a 1x1 convolution, BatchNorm, Tanh; a linear
+    layer, BatchNorm, Tanh; a GRU over the frames; a linear layer and a sigmoid.
+
+    Args:
+        channels: D of the glance maps.
+        side: h = w of the glance maps.
+        hidden: width after the convolution, 2048 as published.
+        reduced: channels after the convolution.
+    """
+
+    def __init__(self, channels: int, side: int, *, hidden: int = 2048, reduced: int = 64) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.Tanh(), nn.Flatten(),
+            nn.Linear(reduced * side * side, hidden), nn.BatchNorm1d(hidden), nn.Tanh(),
+        )  # fmt: skip
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
+        self.point = nn.Linear(hidden, 2)
+
+    def forward(
+        self, maps: torch.Tensor, state: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Glance maps [B, T, D, h, w] and the recurrent state [B, hidden] before them (zero by default) to
+        points [B, T, 2] in [0, 1] and the state after them."""
+        encoded = self.encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        features, after = self.gru(encoded, None if state is None else state[None])
+        return self.point(features).sigmoid(), after[0]
+
+
+class SoftArgmaxPolicy(nn.Module):
+    """A policy for small data: a score for every cell of the glance map by 1x1 convolutions, a softmax over
+    the cells, and the expected point (Finn et al. 2016, Deep Spatial Autoencoders, section IV-A).
+
+    A cell stands for the patch that is centred on it, as near as the frame's edge allows. Where it has looked
+    in earlier frames is an input of its own, so that of two objects that are there together it can look at
+    one, and then at the other.
+
+    Args:
+        channels: D of the glance maps.
+        side: h = w of the glance maps.
+        patch_share: side of a patch as a share of the frame's.
+        hidden: channels between the two convolutions.
+    """
+
+    def __init__(self, channels: int, side: int, *, patch_share: float, hidden: int = 32) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+        )
+        self.score = nn.Conv2d(hidden, 1, 1)
+        # It starts out by looking elsewhere next time, and learns slowly how much of that is good: left to
+        # learn fast, it may end in scanning the frame.
+        self.looked = nn.Parameter(torch.tensor(-8.0))
+        # Of two objects that score alike the expected point lies between; where they are tells them apart.
+        self.prior = nn.Parameter(torch.zeros(side, side))
+        # Cells that a patch covers have been looked at too.
+        self.reach = 2 * int(patch_share * side / 2) + 1
+        centre = (torch.arange(side) + 0.5) / side
+        along = ((centre - patch_share / 2) / max(1 - patch_share, 1e-6)).clamp(0, 1)
+        self.register_buffer("along", along, persistent=False)
+        self.along: torch.Tensor
+
+    def forward(
+        self, maps: torch.Tensor, state: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As of ``FullyConnectedPolicy``; the state [B, h, w] is how much each cell has been looked at."""
+        scores = self.score(self.encoder(maps.flatten(0, 1)))[:, 0].unflatten(0, maps.shape[:2]) + self.prior
+        looked = torch.zeros_like(scores[:, 0]) if state is None else state
+        points = []
+        for frame in range(maps.shape[1]):
+            shares = (scores[:, frame] + self.looked * looked).flatten(1).softmax(dim=-1).view_as(looked)
+            rows, columns = shares.sum(dim=2) @ self.along, shares.sum(dim=1) @ self.along
+            points.append(torch.stack([rows, columns], dim=-1))
+            covered = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
+            looked = looked + covered
+        return torch.stack(points, dim=1), looked
+
+
+class CountedMaxClassifier(nn.Module):
+    """A linear layer, BatchNorm and ReLU per frame; the maximum over the frames seen so far; and for every
+    number of frames seen a linear layer of its own (Ghodrati et al. 2021, FrameExit; section 4.1).
+
+    Args:
+        features: of a frame, glance and patch together.
+        classes: C.
+        num_frames: T.
+        hidden: width, 4096 as published.
+        dropout: before the last layer.
+    """
+
+    def __init__(
+        self, features: int, classes: int, num_frames: int, *, hidden: int = 4096, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.input = nn.Sequential(nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.outputs = nn.ModuleList(nn.Linear(hidden, classes) for _ in range(num_frames))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] to scores after every frame [B, T, C]."""
+        seen = self.dropout(self._per_frame(features).cummax(dim=1).values)
+        return torch.stack([layer(seen[:, k]) for k, layer in enumerate(self.outputs)], dim=1)
+
+    def step(
+        self, features: torch.Tensor, state: torch.Tensor | None, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One frame on: its features [B, D], the maximum so far [B, hidden] (None at first), and how many
+        frames came before, to scores [B, C] and the new maximum."""
+        own = self.input(features)
+        seen = own if state is None else torch.maximum(state, own)
+        return self.outputs[count](seen), seen
+
+    def _per_frame(self, features: torch.Tensor) -> torch.Tensor:
+        return self.input(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+
+
+class AdaFocusV2Output(NamedTuple):
+    """What the network says of a batch of videos, frames in reading order.
+
+    Attributes:
+        logits: float [B, T, C], the classifier's scores after every frame; the last ones are the video's.
+        positions: float [B, T, 2], (row, column) in [0, 1] of the patch in each frame.
+        glance_logits: float [B, T, C], of each frame's glance by itself.
+        focus_logits: float [B, T, C], of each frame's patch by itself.
+    """
+
+    logits: torch.Tensor
+    positions: torch.Tensor
+    glance_logits: torch.Tensor
+    focus_logits: torch.Tensor
+
+
+class Glances(NamedTuple):
+    """Of every frame: its map [B, T, D, h, w] and its pooled features [B, T, D]."""
+
+    maps: torch.Tensor
+    pooled: torch.Tensor
+
+
+class Progress(NamedTuple):
+    """What is carried from frame to frame: the policy's recurrent state and the classifier's maximum."""
+
+    policy: torch.Tensor
+    seen: torch.Tensor
+
+
+class AdaFocusV2Network(nn.Module):
+    """Glance network, policy, focus network and classifier.
+
+    Args:
+        glance: looks at whole frames.
+        focus: looks at patches; frames are normalised as it wants them, which the glance network must
+            share.
+        frame_size: S, pixels.
+        patch_size: P, pixels.
+        classes: C.
+        num_frames: T.
+        policy: by name.
+        policy_hidden: width of the policy.
+        hidden: width of the classifier.
+        dropout: before every layer of class scores.
+
+    Raises:
+        InputError: the patch is larger than the frame, or the networks want different inputs.
+    """
+
+    def __init__(
+        self,
+        glance: FrameNetwork,
+        focus: FrameNetwork,
+        *,
+        frame_size: int,
+        patch_size: int,
+        classes: int,
+        num_frames: int,
+        policy: PolicyName = "fully_connected",
+        policy_hidden: int = 2048,
+        hidden: int = 4096,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if not torch.equal(glance.mean, focus.mean) or not torch.equal(glance.deviation, focus.deviation):
+            raise InputError(
+                f"networks {glance.name} and {focus.name}: they want frames normalised differently; expected "
+                "two of torchvision's or two small ones"
+            )
+        self.frame_size, self.patch_size = frame_size, check_patch_size(patch_size, frame_size)
+        self.num_frames, self.classes, self.policy_hidden = num_frames, classes, policy_hidden
+        self.glance, self.focus = glance, focus
+        side = self._map_side()
+        if policy == "fully_connected":
+            self.policy: nn.Module = FullyConnectedPolicy(glance.features, side, hidden=policy_hidden)
+        elif policy == "soft_argmax":
+            self.policy = SoftArgmaxPolicy(
+                glance.features, side, patch_share=patch_size / frame_size, hidden=policy_hidden
+            )
+        else:
+            raise InputError(f"policy {policy!r}: expected one of {', '.join(POLICIES)}")
+        self.classifier = CountedMaxClassifier(
+            glance.features + focus.features, classes, num_frames, hidden=hidden, dropout=dropout
+        )
+        self.glance_head = nn.Sequential(nn.Dropout(dropout), nn.Linear(glance.features, classes))
+        self.focus_head = nn.Sequential(nn.Dropout(dropout), nn.Linear(focus.features, classes))
+
+    def forward(self, frames: torch.Tensor) -> AdaFocusV2Output:
+        """All frames of videos.
+
+        Args:
+            frames: float [B, T, 3, S, S], normalised, in reading order (``coarse_to_fine``).
+
+        Raises:
+            InputError: the shape is another one.
+        """
+        self.check(frames)
+        glances = self.look(frames)
+        points, _ = self.policy(glances.maps)
+        logits, features = self.at(frames, glances, points)
+        return AdaFocusV2Output(logits, points, self.glance_head(glances.pooled), self.focus_head(features))
+
+    def check(self, frames: torch.Tensor) -> None:
+        """Raise InputError unless these are frames for ``forward``."""
+        size = self.frame_size
+        if frames.ndim != 5 or frames.shape[1:] != (self.num_frames, 3, size, size):
+            raise InputError(
+                f"frames: found shape {tuple(frames.shape)}, expected "
+                f"[B, {self.num_frames}, 3, {size}, {size}]"
+            )
+
+    def look(self, frames: torch.Tensor) -> Glances:
+        """Glance at frames [B, T, 3, S, S]."""
+        # On the CPU BatchNorm's statistics over channels-last images of the published size are off by 1e-4
+        # (torch 2.15), which 50 layers turn into 2% of the glance map.
+        kind = torch.channels_last if frames.is_cuda else torch.contiguous_format
+        images = self.glance.scaled(frames.flatten(0, 1)).contiguous(memory_format=kind)
+        maps = self.glance.maps(images).unflatten(0, frames.shape[:2])
+        pooled = maps.mean(dim=(-2, -1)) if self.glance.pooling == "mean" else maps.amax(dim=(-2, -1))
+        return Glances(maps, pooled)
+
+    def at(
+        self, frames: torch.Tensor, glances: Glances, points: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores [B, T, C] after every frame with patches at points [B, T, 2], and the patches' features
+        [B, T, D]."""
+        features = self.focused(frames, points)
+        return self.classifier(torch.cat([glances.pooled, features], dim=-1)), features
+
+    def focused(self, frames: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Features [B, T, D] of the patches at points [B, T, 2]."""
+        images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        patches = cut_patches(images, points.flatten(0, 1), self.patch_size)
+        return self.focus.look(patches).unflatten(0, frames.shape[:2])
+
+    def step(
+        self, frames: torch.Tensor, progress: Progress | None, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor, Progress]:
+        """One frame of each video: [B, 3, S, S], what was carried (None at first), and how many frames came
+        before, to scores [B, C], points [B, 2], and what to carry."""
+        glances = self.look(frames[:, None])
+        points, policy = self.policy(glances.maps, None if progress is None else progress.policy)
+        features = torch.cat([glances.pooled, self.focused(frames[:, None], points)], dim=-1)[:, 0]
+        logits, seen = self.classifier.step(features, None if progress is None else progress.seen, count)
+        return logits, points[:, 0], Progress(policy, seen)
+
+    def _map_side(self) -> int:
+        size = self.glance.input_size or self.frame_size
+        with torch.no_grad():
+            return self.glance.to("cpu").eval().maps(torch.zeros(1, 3, size, size)).shape[-1]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What the paper adds, one by one, to make end-to-end training work (section 3.3 and table 6).
+
+    Attributes:
+        auxiliary: cross-entropies on the glances and on the patches of single frames, beside the
+            classifier's.
+        diversity: train on uniformly random patches too.
+        stop_gradient: the policy's loss does not reach the glance network.
+        interpolation: the loss reaches the policy through the patch; without it the policy learns by
+            REINFORCE from points drawn around its own.
+    """
+
+    auxiliary: bool = True
+    diversity: bool = True
+    stop_gradient: bool = True
+    interpolation: bool = True
+
+
+EXPLORATION, DISCOUNT = 0.1, 0.7
+
+
+def training_loss(
+    network: AdaFocusV2Network,
+    frames: torch.Tensor,
+    targets: torch.Tensor,
+    drawn: torch.Tensor,
+    ingredients: Ingredients = Ingredients(),
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of a batch (Wang et al. 2022, AdaFocus V2, equations 5 to 7).
+
+    Of each branch, that of the learned points and that of random ones, it is the sum of three
+    cross-entropies against the video's label: on the classifier after every frame, on every glance, and on
+    every patch; the branches are averaged.
+
+    Args:
+        network: in training mode.
+        frames: float [B, T, 3, S, S], normalised, in reading order.
+        targets: float [B, C], shares that sum to 1.
+        drawn: float [B, T, 2], uniformly random points for the branch of ``diversity``.
+        ingredients: which of the four there are.
+        noise: standard normal [B, T, 2], for the drawn points of REINFORCE.
+    """
+    network.check(frames)
+    glances = network.look(frames)
+    maps = glances.maps.detach() if ingredients.stop_gradient else glances.maps
+    with torch.autocast(
+        frames.device.type, enabled=False
+    ):  # a point in half precision is off by half a pixel
+        points, _ = network.policy(maps.float())
+    means = points
+    if not ingredients.interpolation:
+        assert noise is not None
+        points = (points + EXPLORATION * noise).clamp(0, 1).detach()
+    branches = [network.at(frames, glances, points)]
+    if ingredients.diversity:
+        branches.append(network.at(frames, glances, drawn))
+    loss = torch.stack([_cross_entropy(logits, targets) for logits, _ in branches]).mean()
+    if ingredients.auxiliary:
+        patches = [_cross_entropy(network.focus_head(features), targets) for _, features in branches]
+        loss = (
+            loss + torch.stack(patches).mean() + _cross_entropy(network.glance_head(glances.pooled), targets)
+        )
+    if not ingredients.interpolation:
+        loss = loss + _reinforce(means, points, [logits for logits, _ in branches], targets)
+    return loss
+
+
+def _reinforce(
+    means: torch.Tensor, points: torch.Tensor, branches: list[torch.Tensor], targets: torch.Tensor
+) -> torch.Tensor:
+    """REINFORCE with the first AdaFocus's reward: the true class's probability with the drawn points, less
+    that with random ones (where there are such), discounted and standardised."""
+    with torch.no_grad():
+        confidence = [(logits.softmax(dim=-1) * targets[:, None]).sum(dim=-1) for logits in branches]
+        reward = confidence[0] - (confidence[1] if len(confidence) > 1 else 0)
+        returns = torch.zeros_like(reward)
+        following = torch.zeros_like(reward[:, 0])
+        for frame in reversed(range(reward.shape[1])):
+            following = reward[:, frame] + DISCOUNT * following
+            returns[:, frame] = following
+        returns = (returns - returns.mean()) / (returns.std() + 1e-5)
+    log_probability = -((points - means) ** 2).sum(dim=-1) / (2 * EXPLORATION**2)
+    return -(returns * log_probability).mean()
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over videos and frames of scores [B, T, C] against targets [B, C]."""
+    repeated = targets[:, None].expand(-1, logits.shape[1], -1)
+    return F.cross_entropy(logits.flatten(0, 1).float(), repeated.flatten(0, 1))

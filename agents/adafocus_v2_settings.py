@@ -1,0 +1,136 @@
+"""Settings of AdaFocusV2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agents.adafocus_settings import OptimiserName, _require_choice
+from agents.adafocus_v2_network import POLICIES, Ingredients, PolicyName
+from video_env.errors import InputError, require_positive, require_seed
+from video_env.models.backbones import BACKBONES, BackboneName
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training video is changed, all its frames alike.
+
+    Attributes:
+        scales: sides of the square that is cut out and scaled to the frame, as shares of the frame; one is
+            drawn for every video.
+        flip: mirror every second video, at random.
+        colour: largest random gain and offset of a colour channel, as shares of 1 and of white.
+    """
+
+    scales: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85)
+    flip: bool = False
+    colour: tuple[float, float] = (0.2, 0.075)
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise InputError(f"scales: found {self.scales}, expected shares above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Learning rates of the parts, as multiples of ``learning_rate``; the focus network's is 1 of it.
+
+    Attributes:
+        glance: of the glance network and its auxiliary head.
+        policy: of the policy.
+        classifier: of the classifier.
+        focus: of the focus network and its auxiliary head.
+    """
+
+    glance: float = 1.0
+    policy: float = 3.0
+    classifier: float = 1.0
+    focus: float = 0.3
+
+
+@dataclass(frozen=True)
+class AdaFocusV2Settings:
+    """Settings of the agent and its one stage; see ``PUBLISHED`` for the released ones.
+
+    Attributes:
+        patch_size: side of a patch in pixels of the cache's frames.
+        glance: network that looks at whole frames.
+        glance_size: pixels that frames are scaled to for it; its own by default.
+        glance_weights: what it starts from: torchvision, random, or a file of weights.
+        focus: network that looks at patches.
+        focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
+            with), torchvision, random, or a file of weights.
+        policy: fully_connected (as published) or soft_argmax (learns faster on small data).
+        policy_hidden: width of the policy.
+        hidden: width of the classifier.
+        dropout: before every layer of class scores.
+        ingredients: which of the paper's four are there.
+        epochs: passes over the training videos.
+        batch_size: videos per step, over all processes.
+        parts: a batch is trained on in this many parts, one after the other or shared among processes, and
+            BatchNorm sees one part at a time. So a result depends on the number of parts, but not on the
+            number of processes, which must divide it.
+        optimiser: adamw or sgd (momentum 0.9).
+        learning_rate: falling to 0 along a cosine.
+        rates: the parts' multiples of it.
+        weight_decay: the optimiser's.
+        augmentation: of the training videos.
+        precision: of training: float32, or bfloat16 where that is exact enough.
+        seed: decides the initial weights and every draw.
+    """
+
+    patch_size: int = 36
+    glance: BackboneName = "small_glance"
+    glance_size: int | None = None
+    glance_weights: str = "random"
+    focus: BackboneName = "small"
+    focus_weights: str = "cache"
+    policy: PolicyName = "soft_argmax"
+    policy_hidden: int = 32
+    hidden: int = 64
+    dropout: float = 0.2
+    ingredients: Ingredients = field(default_factory=Ingredients)
+    epochs: int = 12
+    batch_size: int = 32
+    parts: int = 1
+    optimiser: OptimiserName = "adamw"
+    learning_rate: float = 3e-3
+    rates: LearningRates = field(default_factory=LearningRates)
+    weight_decay: float = 1e-4
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(
+            self, "patch_size", "policy_hidden", "hidden", "epochs", "batch_size", "parts", "learning_rate"
+        )
+        require_seed(self.seed)
+        for name, value in (("glance", self.glance), ("focus", self.focus)):
+            _require_choice(name, value, tuple(BACKBONES))
+        _require_choice("policy", self.policy, POLICIES)
+        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+        _require_choice("precision", self.precision, ("float32", "bfloat16"))
+        if self.parts > self.batch_size:
+            raise InputError(f"parts: found {self.parts}, expected at most batch_size {self.batch_size}")
+
+
+PUBLISHED = AdaFocusV2Settings(
+    patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
+    focus_weights="torchvision", policy="fully_connected", policy_hidden=2048, hidden=4096, epochs=50,
+    batch_size=32, optimiser="sgd", learning_rate=0.002, rates=LearningRates(0.5, 0.1, 5.0, 1.0),
+    augmentation=Augmentation((1.0, 0.875, 0.75, 0.66), flip=True, colour=(0.0, 0.0)),
+)  # fmt: skip
+"""The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
+
+
+def read_settings(record: dict[str, Any]) -> AdaFocusV2Settings:
+    """Settings from ``asdict`` of them, read back from a file."""
+    parts = dict(record)
+    parts["ingredients"] = Ingredients(**parts["ingredients"])
+    parts["rates"] = LearningRates(**parts["rates"])
+    augmentation = {**parts["augmentation"]}
+    augmentation["scales"] = tuple(augmentation["scales"])
+    augmentation["colour"] = tuple(augmentation["colour"])
+    parts["augmentation"] = Augmentation(**augmentation)
+    return AdaFocusV2Settings(**parts)

@@ -1,0 +1,360 @@
+"""AdaFocusV2: its parts against slower recomputations, its training, budgets, files and commands."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from agents.adafocus_v2 import AdaFocusV2, build_network
+from agents.adafocus_v2_network import AdaFocusV2Network, Ingredients, training_loss
+from agents.adafocus_v2_settings import AdaFocusV2Settings, Augmentation, LearningRates
+from agents.conditional_exit import (
+    CRITERIA,
+    confidences,
+    exit_after,
+    exit_shares,
+    solve_thresholds,
+    thresholds_for,
+)
+from compare.cli import main
+from video_env.cache.derive import cache_from_arrays
+from video_env.cache.store import Cache
+from video_env.data.sampling import coarse_to_fine
+from video_env.errors import InputError
+
+SMALL = AdaFocusV2Settings(
+    patch_size=12, focus_weights="random", hidden=16, policy_hidden=8, epochs=2, batch_size=8
+)
+
+
+def write_frames(out: Path, *, videos: int = 120, num_frames: int = 3) -> Cache:
+    """Grey noise with a red square somewhere in every frame; its stripes run across or down, which is the
+    class. Scaled down, the stripes are gone."""
+    generator = np.random.default_rng(5)
+    labels = np.arange(videos) % 2
+    frames = generator.integers(90, 150, (videos, num_frames, 32, 32, 1)).repeat(3, axis=-1)
+    for video in range(videos):
+        for frame in range(num_frames):
+            top, left = generator.integers(0, 24, 2)
+            square = np.zeros((8, 8, 3))
+            stripes = np.arange(8) % 2 == generator.integers(2)
+            square[..., 0] = np.where(stripes[:, None] if labels[video] else stripes[None], 255, 110)
+            frames[video, frame, top : top + 8, left : left + 8] = square
+    split = np.array(["train", "train", "train", "validation", "test"])[np.arange(videos) // 2 % 5]
+    index = pd.DataFrame({"video": [f"{n:03d}" for n in range(videos)], "label": labels, "split": split})
+    return cache_from_arrays(out, index, {"frames": frames.astype(np.uint8)}, ["down", "across"], {})
+
+
+@pytest.fixture(scope="module")
+def frames_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return write_frames(tmp_path_factory.mktemp("frames") / "cache")
+
+
+def small_network(**options: object) -> AdaFocusV2Network:
+    settings = replace(SMALL, **options)  # type: ignore[arg-type]
+    network = build_network(settings, frame_size=32, num_frames=4, classes=3)
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def test_reading_order_is_the_published_one() -> None:
+    assert coarse_to_fine(16).tolist() == [7, 0, 15, 3, 11, 1, 5, 9, 13, 2, 4, 6, 8, 10, 12, 14]
+    assert coarse_to_fine(8).tolist() == [3, 0, 7, 1, 5, 2, 4, 6]
+    for count in range(1, 30):
+        assert sorted(coarse_to_fine(count)) == list(range(count))
+
+
+@pytest.mark.parametrize("policy", ["fully_connected", "soft_argmax"])
+def test_frame_by_frame_gives_what_one_pass_gives(policy: str) -> None:
+    network, frames = small_network(policy=policy).eval(), torch.randn(2, 4, 3, 32, 32)
+    carried = None
+    with torch.no_grad():
+        whole = network(frames)
+        for count in range(4):
+            logits, points, carried = network.step(frames[:, count], carried, count)
+            assert torch.allclose(logits, whole.logits[:, count], atol=1e-5)
+            assert torch.allclose(points, whole.positions[:, count], atol=1e-5)
+
+
+def gradients(network: AdaFocusV2Network, part: str, **ingredients: bool) -> float:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randn(3, 4, 3, 32, 32, generator=generator)
+    drawn, noise = torch.rand(3, 4, 2, generator=generator), torch.randn(3, 4, 2, generator=generator)
+    network.zero_grad(set_to_none=True)
+    torch.manual_seed(2)
+    training_loss(network, frames, torch.eye(3), drawn, Ingredients(**ingredients), noise).backward()
+    found = [p.grad.abs().sum() for p in network.get_submodule(part).parameters() if p.grad is not None]
+    return float(sum(found))
+
+
+def test_each_ingredient_does_what_it_says() -> None:
+    network = small_network().train()
+    # Auxiliary supervision: without it, the heads of single frames learn nothing.
+    assert gradients(network, "glance_head") > 0
+    assert gradients(network, "focus_head", auxiliary=False) == 0
+    # Diversity: the random points matter only with it.
+    frames, targets, points = torch.randn(3, 4, 3, 32, 32), torch.eye(3), torch.rand(2, 3, 4, 2)
+
+    def loss(drawn: torch.Tensor, **ingredients: bool) -> float:
+        torch.manual_seed(2)
+        return training_loss(network, frames, targets, drawn, Ingredients(**ingredients)).item()
+
+    assert loss(points[0]) != loss(points[1])
+    assert loss(points[0], diversity=False) == loss(points[1], diversity=False)
+    # Interpolation: the policy learns with it, and by REINFORCE without it; through the patch only with it.
+    assert gradients(network, "policy") > 0
+    assert gradients(network, "policy", interpolation=False) > 0
+
+
+def test_stop_gradient_keeps_the_policy_loss_from_the_glance_network() -> None:
+    """The loss of the policy alone: the glance network's gradient with it less that without it."""
+    network = small_network(dropout=0.0).train()
+    with_policy, without = (gradients(network, "glance", stop_gradient=stop) for stop in (False, True))
+    for parameter in network.policy.parameters():
+        parameter.data.zero_()  # a policy that looks at nothing, and through which nothing passes
+    blind = [gradients(network, "glance", stop_gradient=stop) for stop in (False, True)]
+    assert with_policy != pytest.approx(without, rel=1e-4)
+    assert blind[0] == pytest.approx(blind[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_thresholds_keep_to_any_budget(criterion: str) -> None:
+    logits = np.random.default_rng(0).normal(size=(300, 6, 4)).cumsum(axis=1)
+    sure = confidences(logits, criterion)  # type: ignore[arg-type]
+    for budget in (1.0, 1.5, 2.5, 4.0, 5.9, 6.0):
+        taken = exit_after(sure, thresholds_for(sure, budget)).mean()
+        assert budget - 0.1 <= taken <= budget
+    # A loop over videos, as the rule is stated, gives the same thresholds.
+    shares, left, thresholds = exit_shares(0.8, 6), set(range(300)), []
+    for frame in range(5):
+        chosen = sorted(left, key=lambda video: -sure[video, frame])[: int(300 * shares[frame])]
+        thresholds.append(sure[chosen[-1], frame])
+        left -= set(chosen)
+    assert solve_thresholds(sure, shares)[:-1] == pytest.approx(thresholds)
+
+
+@pytest.fixture(scope="module")
+def trained(frames_cache: Cache) -> AdaFocusV2:
+    return AdaFocusV2(frames_cache, replace(SMALL, epochs=4)).learn(validate=True)
+
+
+def test_it_learns_where_the_class_can_be_read(tmp_path: Path) -> None:
+    """One frame a video: a patch that misses the square knows nothing."""
+    cache = write_frames(tmp_path / "cache", videos=600, num_frames=1)
+    settings = replace(
+        SMALL, glance_size=8, policy_hidden=32, epochs=20, batch_size=16, dropout=0.0, rates=LearningRates(focus=1.0),
+        ingredients=Ingredients(stop_gradient=False), augmentation=Augmentation((1.0,), colour=(0.0, 0.0)),
+    )  # fmt: skip
+    agent, rows = AdaFocusV2(cache, settings).learn(), cache.rows("test")
+    prediction, found = agent.predict({"video": rows})
+    assert (prediction == cache.index["label"].to_numpy()[rows]).mean() >= 0.9
+    frames = cache["frames"][rows][:, 0].astype(int)
+    red = frames[..., 0] - frames[..., 1] > 100
+    centre = np.stack(
+        [(red * axis).sum(axis=(1, 2)) / red.sum(axis=(1, 2)) for axis in np.mgrid[:32, :32]], -1
+    )
+
+    def inside(points: np.ndarray) -> float:
+        return float(((centre >= points * 20) & (centre <= points * 20 + 12)).all(axis=-1).mean())
+
+    # Random patches hold the middle of the square in a fifth of the frames. Part of it is enough to read it.
+    assert inside(np.random.default_rng(0).random((len(rows), 2))) < 0.25
+    assert inside(found.positions[:, 0]) > 0.4
+
+
+def test_history_tells_what_each_epoch_did(trained: AdaFocusV2) -> None:
+    assert [set(epoch) for epoch in trained.history] == [{"seconds", "loss", "validation"}] * 4
+    assert trained.history[-1]["seconds"] == pytest.approx(trained.training_seconds)
+
+
+def test_a_budget_stops_early_and_computes_no_more(
+    trained: AdaFocusV2, frames_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = frames_cache.rows("train")
+    frames = frames_cache["frames"][rows]
+    looked_at: list[int] = []
+    step = trained.network.step
+
+    def counting(images: torch.Tensor, *rest: object) -> object:
+        looked_at.append(len(images))
+        return step(images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trained.network, "step", counting)
+    budget = trained.gflops * 0.7
+    _, found = trained.predict({"frames": frames}, gflops=budget)
+    assert sum(looked_at) == found.exit_after.sum()
+    assert found.gflops.mean() <= budget * (1 + 1e-9)
+    assert found.gflops == pytest.approx(trained.gflops * found.exit_after / 3)
+    # What one pass over everything says of the same exits.
+    logits, points = trained._all_frames(frames)
+    thresholds = trained.thresholds(budget)
+    left = exit_after(confidences(logits.numpy(), "confidence"), thresholds)
+    assert (left == found.exit_after).all()
+    chosen = logits[torch.arange(len(rows)), torch.from_numpy(left) - 1].softmax(dim=-1)
+    assert found.probabilities == pytest.approx(chosen.numpy(), abs=1e-5)
+    for video, count in enumerate(left):
+        for number, frame in enumerate([1, 0, 2]):
+            expected = points[video, number].numpy() if number < count else -1
+            assert found.positions[video, frame] == pytest.approx(expected, abs=1e-5)
+
+
+def test_impossible_budgets_say_so(trained: AdaFocusV2, frames_cache: Cache) -> None:
+    frames = frames_cache["frames"][[0]]
+    for budget in (trained.gflops / 4, trained.gflops * 1.1, float("nan")):
+        with pytest.raises(InputError, match="the cost of one frame, to .* that of all 3"):
+            trained.predict({"frames": frames}, gflops=budget)
+    with pytest.raises(InputError, match="criterion 'luck': expected one of confidence, entropy"):
+        trained.predict({"frames": frames}, gflops=trained.gflops, criterion="luck")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"frames: found uint8 \(1, 2, 32, 32, 3\), expected"):
+        trained.predict({"frames": frames[:, :2]})
+    with pytest.raises(InputError, match="observation: found glance, expected frames or video"):
+        trained.predict({"glance": frames})
+    with pytest.raises(InputError, match="has not been trained"):
+        AdaFocusV2(frames_cache, SMALL).predict({"frames": frames})
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(
+    tmp_path: Path, frames_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL, epochs=3, parts=2)
+    whole = AdaFocusV2(frames_cache, settings, folder=tmp_path / "whole").learn()
+    epochs = []
+
+    def until(self: AdaFocusV2, *rest: object) -> dict[str, float]:
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise _Killed
+        return epoch(self, *rest)  # type: ignore[arg-type]
+
+    epoch = AdaFocusV2._epoch
+    monkeypatch.setattr(AdaFocusV2, "_epoch", until)
+    with pytest.raises(_Killed):
+        AdaFocusV2(frames_cache, settings, folder=tmp_path / "cut").learn()
+    again = AdaFocusV2(frames_cache, settings, folder=tmp_path / "cut").learn()
+    for (name, own), other in zip(
+        whole.network.state_dict().items(), again.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(own, other), name
+    assert [entry["loss"] for entry in whole.history] == [entry["loss"] for entry in again.history]
+    with pytest.raises(InputError, match="made with other settings: .*epochs 3, now 4"):
+        AdaFocusV2(frames_cache, replace(settings, epochs=4), folder=tmp_path / "cut").learn()
+
+
+def test_saved_and_loaded_it_decides_the_same(
+    tmp_path: Path, trained: AdaFocusV2, frames_cache: Cache
+) -> None:
+    trained.save(tmp_path / "agent.pt")
+    again = AdaFocusV2.load(tmp_path / "agent.pt", cache=frames_cache)
+    frames = frames_cache["frames"][:10]
+    for budget in (None, trained.gflops / 2):
+        for own, other in zip(
+            trained.recognise(frames, gflops=budget), again.recognise(frames, gflops=budget), strict=True
+        ):
+            assert np.array_equal(own, other)
+    other = write_frames(tmp_path / "other", videos=20, num_frames=5)
+    with pytest.raises(InputError, match="num_frames 3, the cache 5"):
+        AdaFocusV2.load(tmp_path / "agent.pt", cache=other)
+    (tmp_path / "bad.pt").write_bytes(b"no agent")
+    with pytest.raises(InputError, match="not a readable agent"):
+        AdaFocusV2.load(tmp_path / "bad.pt", cache=frames_cache)
+
+
+def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
+    with pytest.raises(InputError, match="patch_size: found 33, expected 1 to 32"):
+        AdaFocusV2(frames_cache, replace(SMALL, patch_size=33))
+    with pytest.raises(InputError, match="they want frames normalised differently"):
+        AdaFocusV2(frames_cache, replace(SMALL, glance="mobilenet_v2"))
+    with pytest.raises(InputError, match="focus_weights cache: .* holds no small"):
+        AdaFocusV2(frames_cache, replace(SMALL, focus_weights="cache"))
+    for options, message in (({"policy": "luck"}, "expected one of fully_connected, soft_argmax"),
+                             ({"parts": 9}, "expected at most batch_size 8"),
+                             ({"precision": "int8"}, "expected one of float32, bfloat16")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            replace(SMALL, **options)
+    with pytest.raises(InputError, match="expected shares above 0"):
+        Augmentation((1.5,))
+
+
+def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: Cache) -> None:
+    arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--patch-size", "12", "--focus-weights", "random",
+                 "--hidden", "16", "--epochs", "3", "--batch-size", "8", "--device", "cpu"]  # fmt: skip
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+    def run(name: str, parts: int, *launcher: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *launcher, "-m", "compare.cli", *arguments, "--parts", f"{parts}"]
+        # Sums over more threads are rounded in another way, which learning magnifies.
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [*command, "--out", f"{tmp_path / name}"],
+            env=one_thread,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    for name, launcher in (("one", []), ("two", two)):
+        ran = run(name, 2, *launcher)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.count("trained in") == 1
+    one, both = (AdaFocusV2.load(tmp_path / name / "agent.pt", cache=frames_cache) for name in ("one", "two"))
+    curves = [[entry["loss"] for entry in agent.history] for agent in (one, both)]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    for (name, own), other in zip(one.network.named_parameters(), both.network.parameters(), strict=True):
+        assert torch.allclose(own, other, atol=1e-4), name
+    refused = run("three", 1, *two)
+    assert refused.returncode != 0
+    assert "parts: found 1, expected a multiple of the 2 processes" in refused.stderr
+
+
+def test_commands_from_frames_to_a_result(
+    tmp_path: Path, frames_cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--out", f"{tmp_path / 'agent'}", "--patch-size", "12",
+                 "--focus-weights", "random", "--hidden", "16", "--epochs", "1", "--augmentation.flip",
+                 "--precision", "bfloat16", "--policy", "fully_connected", "--validate"]  # fmt: skip
+    assert main(arguments) == 0
+    agent = AdaFocusV2.load(tmp_path / "agent" / "agent.pt", cache=frames_cache)
+    evaluating = ["evaluate", f"{frames_cache.path}", "--policy", f"{tmp_path / 'agent' / 'agent.pt'}"]
+    assert main([*evaluating, "--out", f"{tmp_path / 'all.parquet'}"]) == 0
+    table = pd.read_parquet(tmp_path / "all.parquet")
+    assert set(table["method"]) == {"AdaFocusV2, fully connected policy"}
+    assert (table["exit_after"] == 3).all()
+    assert (table["patches"].map(len) == 6).all()
+    budget = f"{agent.gflops / 2}"
+    assert (
+        main(
+            [
+                *evaluating,
+                "--out",
+                f"{tmp_path / 'exit.parquet'}",
+                "--gflops",
+                budget,
+                "--criterion",
+                "entropy",
+            ]
+        )
+        == 0
+    )
+    left = pd.read_parquet(tmp_path / "exit.parquet")
+    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by entropy"}
+    assert (left["selected"].map(len) == left["exit_after"]).all()
+    assert left["gflops"].mean() < table["gflops"].mean()
+    capsys.readouterr()
+    for extra, message in (
+        (["--gflops", "9"], "found a budget of 9"),
+        (["--cost-per-gflop", "1"], "no frame-number"),
+    ):
+        assert main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", *extra]) == 2
+        assert message in capsys.readouterr().err
