@@ -58,9 +58,9 @@ class SoftArgmaxPolicy(nn.Module):
     """A policy for small data: a score for every cell of the glance map by 1x1 convolutions, a softmax over
     the cells, and the expected point (Finn et al. 2016, Deep Spatial Autoencoders, section IV-A).
 
-    A cell stands for the patch that is centred on it, as near as the frame's edge allows. Where it has looked
-    in earlier frames is an input of its own, so that of two objects that are there together it can look at
-    one, and then at the other.
+    A cell stands for the patch that is centred on it, as near as the frame's edge allows. What it found in
+    earlier frames lowers the scores where it found it, by as much as it scored there: so of two objects that
+    are there together it looks at one, and then at the other, while a place where nothing was stays open.
 
     Args:
         channels: D of the glance maps.
@@ -75,12 +75,8 @@ class SoftArgmaxPolicy(nn.Module):
             nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
         )
         self.score = nn.Conv2d(hidden, 1, 1)
-        # It starts out by looking elsewhere next time, and learns slowly how much of that is good: left to
-        # learn fast, it may end in scanning the frame.
-        self.looked = nn.Parameter(torch.tensor(-8.0))
-        # Of two objects that score alike the expected point lies between; where they are tells them apart.
-        self.prior = nn.Parameter(torch.zeros(side, side))
-        # Cells that a patch covers have been looked at too.
+        self.found = nn.Parameter(torch.ones(()))
+        # A patch also shows the cells around its centre.
         self.reach = 2 * int(patch_share * side / 2) + 1
         centre = (torch.arange(side) + 0.5) / side
         along = ((centre - patch_share / 2) / max(1 - patch_share, 1e-6)).clamp(0, 1)
@@ -90,17 +86,20 @@ class SoftArgmaxPolicy(nn.Module):
     def forward(
         self, maps: torch.Tensor, state: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As of ``FullyConnectedPolicy``; the state [B, h, w] is how much each cell has been looked at."""
-        scores = self.score(self.encoder(maps.flatten(0, 1)))[:, 0].unflatten(0, maps.shape[:2]) + self.prior
-        looked = torch.zeros_like(scores[:, 0]) if state is None else state
+        """As of ``FullyConnectedPolicy``; the state [B, h, w] is how high a score was found at each cell."""
+        scores = self.score(self.encoder(maps.flatten(0, 1)))[:, 0]
+        scores = (scores - scores.mean(dim=(-2, -1), keepdim=True)).unflatten(0, maps.shape[:2])
+        found = torch.zeros_like(scores[:, 0]) if state is None else state
         points = []
         for frame in range(maps.shape[1]):
-            shares = (scores[:, frame] + self.looked * looked).flatten(1).softmax(dim=-1).view_as(looked)
+            left = scores[:, frame] - self.found * found
+            shares = left.flatten(1).softmax(dim=-1).view_as(left)
             rows, columns = shares.sum(dim=2) @ self.along, shares.sum(dim=1) @ self.along
             points.append(torch.stack([rows, columns], dim=-1))
-            covered = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
-            looked = looked + covered
-        return torch.stack(points, dim=1), looked
+            seen = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
+            height = (shares * scores[:, frame]).sum(dim=(-2, -1), keepdim=True)
+            found = torch.maximum(found, seen * height)
+        return torch.stack(points, dim=1), found
 
 
 class CountedMaxClassifier(nn.Module):

@@ -64,7 +64,8 @@ class AdaFocusV2Settings:
         policy_hidden: width of the policy.
         hidden: width of the classifier.
         dropout: before every layer of class scores.
-        ingredients: which of the paper's four are there.
+        ingredients: which of the paper's four are there; by default all but the stop-gradient, since a small
+            glance network without pretraining has the policy's loss alone to learn finding from.
         epochs: passes over the training videos.
         batch_size: videos per step, over all processes.
         parts: a batch is trained on in this many parts, one after the other or shared among processes, and
@@ -87,11 +88,11 @@ class AdaFocusV2Settings:
     focus_weights: str = "cache"
     policy: PolicyName = "soft_argmax"
     policy_hidden: int = 32
-    hidden: int = 64
-    dropout: float = 0.2
-    ingredients: Ingredients = field(default_factory=Ingredients)
+    hidden: int = 128
+    dropout: float = 0.0
+    ingredients: Ingredients = field(default_factory=lambda: Ingredients(stop_gradient=False))
     epochs: int = 12
-    batch_size: int = 32
+    batch_size: int = 16
     parts: int = 1
     optimiser: OptimiserName = "adamw"
     learning_rate: float = 3e-3
@@ -117,7 +118,8 @@ class AdaFocusV2Settings:
 
 PUBLISHED = AdaFocusV2Settings(
     patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
-    focus_weights="torchvision", policy="fully_connected", policy_hidden=2048, hidden=4096, epochs=50,
+    focus_weights="torchvision", policy="fully_connected", policy_hidden=2048, hidden=4096, dropout=0.2,
+    ingredients=Ingredients(), epochs=50,
     batch_size=32, optimiser="sgd", learning_rate=0.002, rates=LearningRates(0.5, 0.1, 5.0, 1.0),
     augmentation=Augmentation((1.0, 0.875, 0.75, 0.66), flip=True, colour=(0.0, 0.0)),
 )  # fmt: skip

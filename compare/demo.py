@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from agents.adafocus import AdaFocus
 from agents.adafocus_settings import AdaFocusSettings
+from agents.adafocus_v2 import AdaFocusV2
+from agents.adafocus_v2_settings import AdaFocusV2Settings
 from agents.ocsampler import OCSamplerSettings
 from baselines.patches import PATCH_RULES
 from baselines.sb3 import AlgorithmName, SB3Settings
@@ -24,9 +26,12 @@ from compare.methods import (
     UNTRAINED_FRAMES,
     adafocus_entry,
     adafocus_name,
+    adafocus_v2_entry,
+    adafocus_v2_name,
     ocsampler_entry,
     saved_entry,
     train_adafocus,
+    train_adafocus_v2,
     train_ocsampler,
     train_sb3_to_file,
     untrained_entry,
@@ -77,6 +82,10 @@ class DemoSettings:
         adafocus: what the AdaFocus trainings share.
         gru_hidden: width of the published GRU classifier, with which AdaFocus is trained too at the compared
             size; 0 for no such training.
+        adafocus_v2: what the AdaFocusV2 trainings share, one at each patch size.
+        exit_shares: budgets of AdaFocusV2's conditional exit at the compared size, as shares of the GFLOPs of
+            all frames.
+        fully_connected: train an AdaFocusV2 with the published policy too, at the compared size.
         patch_ppo: training of a PPO that chooses patches.
         patch_recurrent_ppo: of a RecurrentPPO.
         patch_sac: of a SAC, which chooses any point.
@@ -105,6 +114,9 @@ class DemoSettings:
     exit_costs: tuple[float, ...] = (4.0, 8.0, 12.0)
     adafocus: AdaFocusSettings = field(default_factory=AdaFocusSettings)
     gru_hidden: int = 128
+    adafocus_v2: AdaFocusV2Settings = field(default_factory=AdaFocusV2Settings)
+    exit_shares: tuple[float, ...] = (0.9, 0.75, 0.6, 0.5)
+    fully_connected: bool = True
     patch_ppo: SB3Settings = field(
         default_factory=lambda: SB3Settings(algorithm="patch-ppo", steps_per_env=12)
     )
@@ -184,7 +196,9 @@ def _curves(results: pd.DataFrame, settings: DemoSettings) -> dict[str, Callable
     if not settings.patch_sizes:
         return {"curve.png": lambda method: True}
     of_patches = set(results["method"][results["exit_after"].notna()])
-    beside = {adafocus_name(settings.adafocus.classifier), "patch oracle"}
+    beside = {
+        adafocus_name(settings.adafocus.classifier), adafocus_v2_name(settings.adafocus_v2), "patch oracle",
+    }  # fmt: skip
     return {
         "curve.png": lambda method: method not in of_patches or method in beside,
         "patch-curve.png": lambda method: method in {*of_patches, ALL_FRAMES},
@@ -332,6 +346,23 @@ def _patch_methods(
             for fine_tuned in (False, True)
         ]
 
+    def second(size: int, shared: AdaFocusV2Settings) -> tuple[tuple[Cache, Entry], AdaFocusV2]:
+        own = replace(shared, patch_size=size, seed=seed)
+        name = f"adafocus-v2-{size}" + ("" if shared == settings.adafocus_v2 else f"-{shared.policy}")
+        agent = train_adafocus_v2(cache, own, folder / name, device=device)
+        return (cache, adafocus_v2_entry(agent)), agent
+
+    def adafocus_v2() -> list[tuple[Cache, Entry]]:
+        entries = []
+        for size in settings.patch_sizes:
+            entry, agent = second(size, settings.adafocus_v2)
+            entries.append(entry)
+            if size == settings.compared_size:
+                entries += [
+                    (cache, adafocus_v2_entry(agent, share * agent.gflops)) for share in settings.exit_shares
+                ]
+        return entries
+
     def rule(name: str) -> list[tuple[Cache, Entry]]:
         caches = [trained(size, settings.adafocus.classifier)[0] for size in settings.patch_sizes]
         return [(on, untrained_entry(name, on, "test", 0, seed)) for on in caches]
@@ -344,6 +375,10 @@ def _patch_methods(
     yield "AdaFocus", lambda: adafocus(settings.patch_sizes, settings.adafocus.classifier)
     if settings.gru_hidden and settings.adafocus.classifier != "gru":
         yield "AdaFocus GRU", lambda: adafocus((settings.compared_size,), "gru")
+    yield "AdaFocusV2", adafocus_v2
+    if settings.fully_connected and settings.adafocus_v2.policy != "fully_connected":
+        own_v2 = replace(settings.adafocus_v2, policy="fully_connected", policy_hidden=128)
+        yield "AdaFocusV2 fully connected", lambda: [second(settings.compared_size, own_v2)[0]]
     for name in PATCH_RULES:
         yield name, partial(rule, name)
     for own in (settings.patch_ppo, settings.patch_recurrent_ppo, settings.patch_sac):
@@ -398,7 +433,7 @@ def _draw_patches(
 ) -> None:
     """Frames of a few test videos with the patches that each method chose at the compared size."""
     setting = f"{settings.compared_size}²"
-    methods = ("random patch", "most-moving patch", "PPO, patches", "AdaFocus", "patch oracle")
+    methods = ("random patch", "most-moving patch", "PPO, patches", "AdaFocus", "AdaFocusV2", "patch oracle")
     videos = []
     for row in cache.rows("test")[:count]:
         facts = cache.index.iloc[row]
