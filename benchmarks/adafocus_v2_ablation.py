@@ -50,8 +50,10 @@ def main() -> None:
             points = np.concatenate(table["patches"].to_list()).reshape(-1, 2)
             room = agent.network.frame_size - agent.network.patch_size
             spread = float(points.std(axis=0).mean()) * room
-            rows.append({"variant": name, "seed": seed, "top1": table["correct"].mean(), "spread_pixels": spread,
-                         "training_seconds": agent.training_seconds})  # fmt: skip
+            measured = {"top1": table["correct"].mean(), "spread_pixels": spread}
+            rows.append(
+                {"variant": name, "seed": seed, **measured, "training_seconds": agent.training_seconds}
+            )
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     options.out.parent.mkdir(parents=True, exist_ok=True)
