@@ -158,7 +158,7 @@ class AdaFocusV2:
         deterministic: bool = True,
         *,
         gflops: float | None = None,
-        criterion: Criterion = "confidence",
+        criterion: Criterion = "entropy",
     ) -> tuple[np.ndarray, Recognition]:
         """Recognise videos.
 
@@ -187,7 +187,7 @@ class AdaFocusV2:
         return found.probabilities.argmax(axis=-1), found
 
     def recognise(
-        self, frames: np.ndarray, *, gflops: float | None = None, criterion: Criterion = "confidence"
+        self, frames: np.ndarray, *, gflops: float | None = None, criterion: Criterion = "entropy"
     ) -> Recognition:
         """What ``predict`` does, from frames uint8 [B, T, S, S, 3] in time order."""
         size, num_frames = self.network.frame_size, self.network.num_frames
@@ -206,7 +206,7 @@ class AdaFocusV2:
             found = [self._with_exit(part, thresholds, criterion) for part in parts]
         return Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
-    def thresholds(self, gflops: float, criterion: Criterion = "confidence") -> np.ndarray:
+    def thresholds(self, gflops: float, criterion: Criterion = "entropy") -> np.ndarray:
         """float32 [T], with which the training videos cost at most so much on average.
 
         Raises:
@@ -330,6 +330,7 @@ class AdaFocusV2:
             settings.optimiser,
             [(nn.ModuleList(modules), settings.learning_rate * rate) for modules, rate in groups],
             settings.weight_decay,
+            settings.betas,
         )
         loss = _Loss(network, settings)
         trained: nn.Module = loss
@@ -363,6 +364,8 @@ class AdaFocusV2:
                     share = loss(*part.inputs) * part.share
                 (share * processes.count()).backward()  # DistributedDataParallel takes means
                 value += share.detach()
+            if settings.gradient_norm:
+                nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
             optimiser.step()
             losses.append(processes.total(value))
         return {"loss": float(torch.stack(losses).mean())}

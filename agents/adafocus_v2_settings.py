@@ -42,8 +42,8 @@ class LearningRates:
         focus: of the focus network and its auxiliary head.
     """
 
-    glance: float = 1.0
-    policy: float = 3.0
+    glance: float = 2.0
+    policy: float = 2.0
     classifier: float = 1.0
     focus: float = 0.3
 
@@ -72,9 +72,13 @@ class AdaFocusV2Settings:
             BatchNorm sees one part at a time. So a result depends on the number of parts, but not on the
             number of processes, which must divide it.
         optimiser: adamw or sgd (momentum 0.9).
+        betas: AdamW's memory of gradients and of their squares. The policy starts with a plateau of small
+            gradients; remembered for long (0.999 is usual), they make the first large ones into leaps, and
+            what was learned is lost again.
         learning_rate: falling to 0 along a cosine.
         rates: the parts' multiples of it.
         weight_decay: the optimiser's.
+        gradient_norm: gradients are scaled down to this norm where theirs is larger; 0 for no limit.
         augmentation: of the training videos.
         precision: of training: float32, or bfloat16 where that is exact enough.
         seed: decides the initial weights and every draw.
@@ -91,13 +95,15 @@ class AdaFocusV2Settings:
     hidden: int = 128
     dropout: float = 0.0
     ingredients: Ingredients = field(default_factory=lambda: Ingredients(stop_gradient=False))
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 16
     parts: int = 1
     optimiser: OptimiserName = "adamw"
+    betas: tuple[float, float] = (0.9, 0.95)
     learning_rate: float = 3e-3
     rates: LearningRates = field(default_factory=LearningRates)
     weight_decay: float = 1e-4
+    gradient_norm: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
@@ -119,7 +125,7 @@ class AdaFocusV2Settings:
 PUBLISHED = AdaFocusV2Settings(
     patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
     focus_weights="torchvision", policy="fully_connected", policy_hidden=2048, hidden=4096, dropout=0.2,
-    ingredients=Ingredients(), epochs=50,
+    ingredients=Ingredients(), epochs=50, gradient_norm=0.0,
     batch_size=32, optimiser="sgd", learning_rate=0.002, rates=LearningRates(0.5, 0.1, 5.0, 1.0),
     augmentation=Augmentation((1.0, 0.875, 0.75, 0.66), flip=True, colour=(0.0, 0.0)),
 )  # fmt: skip
@@ -135,4 +141,5 @@ def read_settings(record: dict[str, Any]) -> AdaFocusV2Settings:
     augmentation["scales"] = tuple(augmentation["scales"])
     augmentation["colour"] = tuple(augmentation["colour"])
     parts["augmentation"] = Augmentation(**augmentation)
+    parts["betas"] = tuple(parts["betas"])
     return AdaFocusV2Settings(**parts)

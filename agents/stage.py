@@ -151,10 +151,13 @@ def descend(optimiser: torch.optim.Optimizer, losses: Iterable[torch.Tensor]) ->
 
 
 def build_optimiser(
-    name: Literal["adamw", "sgd"], groups: list[tuple[nn.Module, float]], weight_decay: float
+    name: Literal["adamw", "sgd"],
+    groups: list[tuple[nn.Module, float]],
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """AdamW, or SGD with momentum 0.9, over modules with their learning rates."""
     parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
     if name == "adamw":
-        return torch.optim.AdamW(parameters, weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay)
     return torch.optim.SGD(parameters, momentum=0.9, weight_decay=weight_decay)

@@ -366,7 +366,7 @@ def evaluate(
     num_frames: int = 2,
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
-    criterion: Criterion = "confidence",
+    criterion: Criterion = "entropy",
     published: PublishedName | None = None,
     shift_div: int = 10,
     patch_size: int = 128,

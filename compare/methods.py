@@ -135,24 +135,29 @@ def train_adafocus_v2(
 
 
 def adafocus_v2_entry(
-    agent: AdaFocusV2, gflops: float | None = None, criterion: Criterion = "confidence"
+    agent: AdaFocusV2, gflops: float | None = None, criterion: Criterion = "entropy"
 ) -> Entry:
     """The agent on all frames, or with conditional exit at a budget in GFLOPs per video."""
     method, setting = adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
     options: dict[str, Any] = {}
     if gflops is not None:
         agent.thresholds(gflops, criterion)  # an impossible budget is said here
-        method = f"{method}, exit" + ("" if criterion == "confidence" else f" by {criterion}")
+        method = f"{method}, exit" + ("" if criterion == "entropy" else f" by {criterion}")
         setting = f"{setting}, {gflops:.3g} GFLOPs"
         options = {"gflops": gflops, "criterion": criterion}
     return Entry(method, setting, agent.settings.seed, None, agent, options, agent.training_seconds)
 
 
 def adafocus_v2_name(settings: AdaFocusV2Settings) -> str:
-    """The agent's name in tables and curves, by its policy and the ingredients that are switched off."""
+    """The agent's name in tables and curves, by its policy and the ingredients that are not as by default."""
     policy = ", fully connected policy" if settings.policy == "fully_connected" else ""
-    missing = [name.replace("_", " ") for name, there in asdict(settings.ingredients).items() if not there]
-    return f"AdaFocusV2{policy}" + "".join(f", no {name}" for name in missing)
+    default = asdict(AdaFocusV2Settings().ingredients)
+    different = [
+        f", {'with' if there else 'no'} {name.replace('_', ' ')}"
+        for name, there in asdict(settings.ingredients).items()
+        if there != default[name]
+    ]
+    return f"AdaFocusV2{policy}{''.join(different)}"
 
 
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
@@ -179,7 +184,7 @@ def saved_entry(
     *,
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
-    criterion: Criterion = "confidence",
+    criterion: Criterion = "entropy",
     device: str = "auto",
 ) -> Entry:
     """A saved agent: an OCSampler's, AdaFocus's or AdaFocusV2's file, or a Stable-Baselines3 .zip with its

@@ -118,7 +118,7 @@ def published_entry(
     shift_div: int = 10,
     patch_size: int = 128,
     gflops: float | None = None,
-    criterion: Criterion = "confidence",
+    criterion: Criterion = "entropy",
     device: str = "auto",
 ) -> Entry:
     """A released system choosing frames or patches on a cache; the recognizer or classifier is the cache's,

@@ -196,7 +196,7 @@ def test_a_budget_stops_early_and_computes_no_more(
     # What one pass over everything says of the same exits.
     logits, points = trained._all_frames(frames)
     thresholds = trained.thresholds(budget)
-    left = exit_after(confidences(logits.numpy(), "confidence"), thresholds)
+    left = exit_after(confidences(logits.numpy(), "entropy"), thresholds)
     assert (left == found.exit_after).all()
     chosen = logits[torch.arange(len(rows)), torch.from_numpy(left) - 1].softmax(dim=-1)
     assert found.probabilities == pytest.approx(chosen.numpy(), abs=1e-5)
@@ -348,7 +348,7 @@ def test_commands_from_frames_to_a_result(
         == 0
     )
     left = pd.read_parquet(tmp_path / "exit.parquet")
-    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by entropy"}
+    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by confidence"}
     assert (left["selected"].map(len) == left["exit_after"]).all()
     assert left["gflops"].mean() < table["gflops"].mean()
     capsys.readouterr()
@@ -358,3 +358,35 @@ def test_commands_from_frames_to_a_result(
     ):
         assert main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_compare_puts_both_versions_side_by_side(
+    tmp_path: Path, frames_cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["networks.epochs", "random-patches.epochs", "policy.epochs", "fine-tuning.epochs"]
+    arguments = [
+        "compare", "adafocus", "adafocus-v2", "--path", f"{frames_cache.path}", "--out", f"{tmp_path / 'out'}",
+        "--adafocus.networks.method", "classify", "--adafocus.glance-size", "16", "--accuracies", "0.0", "1.1",
+        *(word for name in short for word in (f"--adafocus.{name}", "1")), "--adafocus-v2.epochs", "2",
+        *(word for version in ("adafocus", "adafocus-v2") for word in (f"--{version}.patch-size", "12",
+                                                                      f"--{version}.focus-weights", "random")),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    training = pd.read_csv(tmp_path / "out" / "training.csv")
+    assert training["method"].tolist() == ["AdaFocus", "AdaFocusV2"]
+    assert training["stages"].tolist() == [3, 1]
+    assert (training["seconds to 0"] <= training["training seconds"]).all()
+    assert training["seconds to 1.1"].isna().all()
+    learning = pd.read_csv(tmp_path / "out" / "learning.csv")
+    assert learning.groupby("method").size().tolist() == [2, 2]
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert (summary["method"] == "AdaFocusV2, exit").sum() == 4
+    assert {"curve.png", "learning.png"} <= {file.name for file in (tmp_path / "out").iterdir()}
+    # Again: nothing is trained anew, and the times are those of the training.
+    assert main(arguments) == 0
+    assert pd.read_csv(tmp_path / "out" / "training.csv").equals(training)
+    capsys.readouterr()
+    assert main([*arguments[:2], *arguments[1:]]) == 2
+    assert "expected each once" in capsys.readouterr().err
+    assert main([*arguments, "--adafocus-v2.hidden", "8"]) == 2
+    assert "made with other settings" in capsys.readouterr().err
