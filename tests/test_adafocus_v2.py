@@ -333,20 +333,8 @@ def test_commands_from_frames_to_a_result(
     assert (table["exit_after"] == 3).all()
     assert (table["patches"].map(len) == 6).all()
     budget = f"{agent.gflops / 2}"
-    assert (
-        main(
-            [
-                *evaluating,
-                "--out",
-                f"{tmp_path / 'exit.parquet'}",
-                "--gflops",
-                budget,
-                "--criterion",
-                "entropy",
-            ]
-        )
-        == 0
-    )
+    within = [*evaluating, "--gflops", budget, "--criterion", "confidence"]
+    assert main([*within, "--out", f"{tmp_path / 'exit.parquet'}"]) == 0
     left = pd.read_parquet(tmp_path / "exit.parquet")
     assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by confidence"}
     assert (left["selected"].map(len) == left["exit_after"]).all()
