@@ -61,6 +61,7 @@ class SoftArgmaxPolicy(nn.Module):
     A cell stands for the patch that is centred on it, as near as the frame's edge allows. What it found in
     earlier frames lowers the scores where it found it, by as much as it scored there: so of two objects that
     are there together it looks at one, and then at the other, while a place where nothing was stays open.
+    This memory has no weights and passes no gradient: with one it may learn to scan the frame instead.
 
     Args:
         channels: D of the glance maps.
@@ -75,7 +76,6 @@ class SoftArgmaxPolicy(nn.Module):
             nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
         )
         self.score = nn.Conv2d(hidden, 1, 1)
-        self.found = nn.Parameter(torch.ones(()))
         # A patch also shows the cells around its centre.
         self.reach = 2 * int(patch_share * side / 2) + 1
         centre = (torch.arange(side) + 0.5) / side
@@ -92,13 +92,13 @@ class SoftArgmaxPolicy(nn.Module):
         found = torch.zeros_like(scores[:, 0]) if state is None else state
         points = []
         for frame in range(maps.shape[1]):
-            left = scores[:, frame] - self.found * found
+            left = scores[:, frame] - found
             shares = left.flatten(1).softmax(dim=-1).view_as(left)
             rows, columns = shares.sum(dim=2) @ self.along, shares.sum(dim=1) @ self.along
             points.append(torch.stack([rows, columns], dim=-1))
             seen = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
             height = (shares * scores[:, frame]).sum(dim=(-2, -1), keepdim=True)
-            found = torch.maximum(found, seen * height)
+            found = torch.maximum(found, seen * height).detach()
         return torch.stack(points, dim=1), found
 
 
