@@ -7,17 +7,12 @@ from typing import Any, Literal
 
 from agents.patch_ppo import PPOCoefficients
 from video_env.envs.patch_select import REWARDS
-from video_env.errors import InputError, require_positive, require_seed
+from video_env.errors import require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
 from video_env.models.classifiers import CLASSIFIERS, ClassifierName
 
 OptimiserName = Literal["adamw", "sgd"]
 Precision = Literal["auto", "float32", "bfloat16"]
-
-
-def _require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,8 @@ class NetworkTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate")
-        _require_choice("method", self.method, ("classify", "foretell"))
-        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+        require_choice("method", self.method, ("classify", "foretell"))
+        require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ class RandomPatchTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "learning_rate", "focus_learning_rate")
-        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+        require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,8 @@ class PolicyTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "inner_steps", "learning_rate", "hidden")
-        _require_choice("reward", self.reward, REWARDS)
-        _require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        require_choice("reward", self.reward, REWARDS)
+        require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
 
     @property
     def rollout_precision(self) -> Literal["float32", "bfloat16"]:
@@ -140,7 +135,7 @@ class ClassifierTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "learning_rate")
-        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+        require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
 @dataclass(frozen=True)
@@ -182,8 +177,8 @@ class AdaFocusSettings:
         require_positive(self, "patch_size", "hidden")
         require_seed(self.seed)
         for name, value in (("glance", self.glance), ("focus", self.focus)):
-            _require_choice(name, value, tuple(BACKBONES))
-        _require_choice("classifier", self.classifier, tuple(CLASSIFIERS))
+            require_choice(name, value, tuple(BACKBONES))
+        require_choice("classifier", self.classifier, tuple(CLASSIFIERS))
 
 
 PUBLISHED = AdaFocusSettings(

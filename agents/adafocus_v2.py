@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from agents import processes
-from agents.adafocus_v2_network import AdaFocusV2Network, training_loss
+from agents.adafocus_v2_loss import training_loss
+from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
+from agents.augmentation import Draws
 from agents.conditional_exit import CRITERIA, Criterion, confidences, thresholds_for
 from agents.saved import read_agent
 from agents.stage import Stage, build_optimiser
@@ -108,6 +110,7 @@ class AdaFocusV2:
         self._gflops_per_frame = _gflops_per_frame(network)
         self._order = coarse_to_fine(network.num_frames)
         self.confidences: dict[str, np.ndarray] = {}
+        self._solved: dict[tuple[float, Criterion], np.ndarray] = {}
         self.training_seconds, self.history = 0.0, list[dict[str, float]]()
         self._trained = False
 
@@ -149,6 +152,7 @@ class AdaFocusV2:
             logits.append(self._all_frames(frames)[0].cpu().numpy())
         joined = np.concatenate(logits)
         self.confidences = {name: confidences(joined, name) for name in CRITERIA}
+        self._solved = {}
 
     def predict(
         self,
@@ -223,7 +227,10 @@ class AdaFocusV2:
             raise InputError(f"criterion {criterion!r}: expected one of {', '.join(CRITERIA)}")
         if not self.confidences:
             raise InputError("gflops: no exit was solved yet for these weights; call calibrate() first")
-        return thresholds_for(self.confidences[criterion], gflops / least)
+        known = gflops, criterion
+        if known not in self._solved:
+            self._solved[known] = thresholds_for(self.confidences[criterion], gflops / least)
+        return self._solved[known]
 
     def save(self, path: str | Path) -> None:
         """Write the agent to a file, in one step; under ``torchrun`` the first process does.
@@ -373,7 +380,7 @@ class AdaFocusV2:
     def _own_parts(self, batch: np.ndarray, generator: np.random.Generator) -> Iterator[tuple[bool, _Part]]:
         """This process's parts of a batch, and whether each is its last; every process draws for all."""
         settings, total = self.settings, self.network.num_frames
-        augmentation = Draws.of(len(batch), settings, generator)
+        augmentation = Draws.of(len(batch), settings.augmentation, generator)
         drawn = torch.from_numpy(generator.random((len(batch), total, 2), np.float32))
         noise = torch.from_numpy(generator.standard_normal((len(batch), total, 2), np.float32))
         seeds = generator.integers(2**31, size=settings.parts)
@@ -499,41 +506,6 @@ class _Loss(nn.Module):
         low = self.settings.precision == "bfloat16"
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=low):
             return training_loss(self.network, frames, targets, drawn, self.settings.ingredients, noise)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How each video of a batch is augmented; see ``Augmentation``."""
-
-    scales: np.ndarray
-    corners: np.ndarray
-    flips: np.ndarray
-    gains: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def of(cls, count: int, settings: AdaFocusV2Settings, generator: np.random.Generator) -> Draws:
-        augmentation = settings.augmentation
-        gain, offset = augmentation.colour
-        return cls(
-            generator.choice(augmentation.scales, count),
-            generator.random((count, 2)),
-            (generator.random(count) < 0.5) & augmentation.flip,
-            generator.uniform(1 - gain, 1 + gain, (count, 3)),
-            generator.uniform(-offset, offset, (count, 3)),
-        )
-
-    def __getitem__(self, chosen: np.ndarray) -> Draws:
-        return Draws(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-    def places(self, size: int) -> list[tuple[int, int, int, bool]]:
-        """Side, top and left of every video's square, in pixels, and whether it is mirrored."""
-        sides = np.rint(self.scales * size).astype(int)
-        corners = np.floor(self.corners * (size - sides + 1)[:, None]).astype(int)
-        return [
-            (int(side), int(top), int(left), bool(flip))
-            for side, (top, left), flip in zip(sides, corners, self.flips, strict=True)
-        ]
 
 
 def build_network(

@@ -7,99 +7,16 @@ policy. The same module serves at the published size and at a small one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from agents.point_policies import POLICIES, FullyConnectedPolicy, PolicyName, SoftArgmaxPolicy
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork
 from video_env.models.cut_patches import cut_patches
-
-PolicyName = Literal["fully_connected", "soft_argmax"]
-POLICIES: tuple[PolicyName, ...] = ("fully_connected", "soft_argmax")
-
-
-class FullyConnectedPolicy(nn.Module):
-    """The published policy (section 4.1 and released code): a 1x1 convolution, BatchNorm, Tanh; a linear
-    layer, BatchNorm, Tanh; a GRU over the frames; a linear layer and a sigmoid.
-
-    Args:
-        channels: D of the glance maps.
-        side: h = w of the glance maps.
-        hidden: width after the convolution, 2048 as published.
-        reduced: channels after the convolution.
-    """
-
-    def __init__(self, channels: int, side: int, *, hidden: int = 2048, reduced: int = 64) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.Tanh(), nn.Flatten(),
-            nn.Linear(reduced * side * side, hidden), nn.BatchNorm1d(hidden), nn.Tanh(),
-        )  # fmt: skip
-        self.gru = nn.GRU(hidden, hidden, batch_first=True)
-        self.point = nn.Linear(hidden, 2)
-
-    def forward(
-        self, maps: torch.Tensor, state: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Glance maps [B, T, D, h, w] and the recurrent state [B, hidden] before them (zero by default) to
-        points [B, T, 2] in [0, 1] and the state after them."""
-        encoded = self.encoder(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        features, after = self.gru(encoded, None if state is None else state[None])
-        return self.point(features).sigmoid(), after[0]
-
-
-class SoftArgmaxPolicy(nn.Module):
-    """A policy for small data: a score for every cell of the glance map by 1x1 convolutions, a softmax over
-    the cells, and the expected point (Finn et al. 2016, Deep Spatial Autoencoders, section IV-A).
-
-    A cell stands for the patch that is centred on it, as near as the frame's edge allows. What it found in
-    earlier frames lowers the scores where it found it, by as much as it scored there: so of two objects that
-    are there together it looks at one, and then at the other, while a place where nothing was stays open.
-    This memory has no weights and passes no gradient: with one it may learn to scan the frame instead.
-
-    Args:
-        channels: D of the glance maps.
-        side: h = w of the glance maps.
-        patch_share: side of a patch as a share of the frame's.
-        hidden: channels between the two convolutions.
-    """
-
-    def __init__(self, channels: int, side: int, *, patch_share: float, hidden: int = 32) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
-        )
-        self.score = nn.Conv2d(hidden, 1, 1)
-        # A patch also shows the cells around its centre.
-        self.reach = 2 * int(patch_share * side / 2) + 1
-        centre = (torch.arange(side) + 0.5) / side
-        along = ((centre - patch_share / 2) / max(1 - patch_share, 1e-6)).clamp(0, 1)
-        self.register_buffer("along", along, persistent=False)
-        self.along: torch.Tensor
-
-    def forward(
-        self, maps: torch.Tensor, state: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As of ``FullyConnectedPolicy``; the state [B, h, w] is how high a score was found at each cell."""
-        scores = self.score(self.encoder(maps.flatten(0, 1)))[:, 0]
-        scores = (scores - scores.mean(dim=(-2, -1), keepdim=True)).unflatten(0, maps.shape[:2])
-        found = torch.zeros_like(scores[:, 0]) if state is None else state
-        points = []
-        for frame in range(maps.shape[1]):
-            left = scores[:, frame] - found
-            shares = left.flatten(1).softmax(dim=-1).view_as(left)
-            rows, columns = shares.sum(dim=2) @ self.along, shares.sum(dim=1) @ self.along
-            points.append(torch.stack([rows, columns], dim=-1))
-            seen = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
-            height = (shares * scores[:, frame]).sum(dim=(-2, -1), keepdim=True)
-            found = torch.maximum(found, seen * height).detach()
-        return torch.stack(points, dim=1), found
 
 
 class CountedMaxClassifier(nn.Module):
@@ -292,96 +209,3 @@ class AdaFocusV2Network(nn.Module):
         size = self.glance.input_size or self.frame_size
         with torch.no_grad():
             return self.glance.to("cpu").eval().maps(torch.zeros(1, 3, size, size)).shape[-1]
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What the paper adds, one by one, to make end-to-end training work (section 3.3 and table 6).
-
-    Attributes:
-        auxiliary: cross-entropies on the glances and on the patches of single frames, beside the
-            classifier's.
-        diversity: train on uniformly random patches too.
-        stop_gradient: the policy's loss does not reach the glance network.
-        interpolation: the loss reaches the policy through the patch; without it the policy learns by
-            REINFORCE from points drawn around its own.
-    """
-
-    auxiliary: bool = True
-    diversity: bool = True
-    stop_gradient: bool = True
-    interpolation: bool = True
-
-
-EXPLORATION, DISCOUNT = 0.1, 0.7
-
-
-def training_loss(
-    network: AdaFocusV2Network,
-    frames: torch.Tensor,
-    targets: torch.Tensor,
-    drawn: torch.Tensor,
-    ingredients: Ingredients = Ingredients(),
-    noise: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The loss of a batch (Wang et al. 2022, AdaFocus V2, equations 5 to 7).
-
-    Of each branch, that of the learned points and that of random ones, it is the sum of three
-    cross-entropies against the video's label: on the classifier after every frame, on every glance, and on
-    every patch; the branches are averaged.
-
-    Args:
-        network: in training mode.
-        frames: float [B, T, 3, S, S], normalised, in reading order.
-        targets: float [B, C], shares that sum to 1.
-        drawn: float [B, T, 2], uniformly random points for the branch of ``diversity``.
-        ingredients: which of the four there are.
-        noise: standard normal [B, T, 2], for the drawn points of REINFORCE.
-    """
-    network.check(frames)
-    glances = network.look(frames)
-    maps = glances.maps.detach() if ingredients.stop_gradient else glances.maps
-    with torch.autocast(
-        frames.device.type, enabled=False
-    ):  # a point in half precision is off by half a pixel
-        points, _ = network.policy(maps.float())
-    means = points
-    if not ingredients.interpolation:
-        assert noise is not None
-        points = (points + EXPLORATION * noise).clamp(0, 1).detach()
-    branches = [network.at(frames, glances, points)]
-    if ingredients.diversity:
-        branches.append(network.at(frames, glances, drawn))
-    loss = torch.stack([_cross_entropy(logits, targets) for logits, _ in branches]).mean()
-    if ingredients.auxiliary:
-        patches = [_cross_entropy(network.focus_head(features), targets) for _, features in branches]
-        loss = (
-            loss + torch.stack(patches).mean() + _cross_entropy(network.glance_head(glances.pooled), targets)
-        )
-    if not ingredients.interpolation:
-        loss = loss + _reinforce(means, points, [logits for logits, _ in branches], targets)
-    return loss
-
-
-def _reinforce(
-    means: torch.Tensor, points: torch.Tensor, branches: list[torch.Tensor], targets: torch.Tensor
-) -> torch.Tensor:
-    """REINFORCE with the first AdaFocus's reward: the true class's probability with the drawn points, less
-    that with random ones (where there are such), discounted and standardised."""
-    with torch.no_grad():
-        confidence = [(logits.softmax(dim=-1) * targets[:, None]).sum(dim=-1) for logits in branches]
-        reward = confidence[0] - (confidence[1] if len(confidence) > 1 else 0)
-        returns = torch.zeros_like(reward)
-        following = torch.zeros_like(reward[:, 0])
-        for frame in reversed(range(reward.shape[1])):
-            following = reward[:, frame] + DISCOUNT * following
-            returns[:, frame] = following
-        returns = (returns - returns.mean()) / (returns.std() + 1e-5)
-    log_probability = -((points - means) ** 2).sum(dim=-1) / (2 * EXPLORATION**2)
-    return -(returns * log_probability).mean()
-
-
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over videos and frames of scores [B, T, C] against targets [B, C]."""
-    repeated = targets[:, None].expand(-1, logits.shape[1], -1)
-    return F.cross_entropy(logits.flatten(0, 1).float(), repeated.flatten(0, 1))

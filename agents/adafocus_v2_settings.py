@@ -5,30 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.adafocus_settings import OptimiserName, _require_choice
-from agents.adafocus_v2_network import POLICIES, Ingredients, PolicyName
-from video_env.errors import InputError, require_positive, require_seed
+from agents.adafocus_settings import OptimiserName
+from agents.adafocus_v2_loss import Ingredients
+from agents.augmentation import Augmentation
+from agents.point_policies import POLICIES, PolicyName
+from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training video is changed, all its frames alike.
-
-    Attributes:
-        scales: sides of the square that is cut out and scaled to the frame, as shares of the frame; one is
-            drawn for every video.
-        flip: mirror every second video, at random.
-        colour: largest random gain and offset of a colour channel, as shares of 1 and of white.
-    """
-
-    scales: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85)
-    flip: bool = False
-    colour: tuple[float, float] = (0.2, 0.075)
-
-    def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise InputError(f"scales: found {self.scales}, expected shares above 0 and up to 1")
 
 
 @dataclass(frozen=True)
@@ -114,10 +96,10 @@ class AdaFocusV2Settings:
         )
         require_seed(self.seed)
         for name, value in (("glance", self.glance), ("focus", self.focus)):
-            _require_choice(name, value, tuple(BACKBONES))
-        _require_choice("policy", self.policy, POLICIES)
-        _require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
-        _require_choice("precision", self.precision, ("float32", "bfloat16"))
+            require_choice(name, value, tuple(BACKBONES))
+        require_choice("policy", self.policy, POLICIES)
+        require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
+        require_choice("precision", self.precision, ("float32", "bfloat16"))
         if self.parts > self.batch_size:
             raise InputError(f"parts: found {self.parts}, expected at most batch_size {self.batch_size}")
 

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from report import alternating_seconds, median_ratio, write_report
 from torch import nn
 
-from agents.adafocus_v2_network import AdaFocusV2Network, Progress, training_loss
+from agents.adafocus_v2_loss import training_loss
+from agents.adafocus_v2_network import AdaFocusV2Network, Progress
 from agents.published_adafocus_v2 import build_published
 from video_env.models.cut_patches import cut_patches
 from video_env.models.device import resolve_device

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agents.adafocus_v2_network import Ingredients
+from agents.adafocus_v2_loss import Ingredients
 from agents.adafocus_v2_settings import AdaFocusV2Settings
 from compare.methods import adafocus_v2_entry, train_adafocus_v2
 from video_env.cache.store import Cache

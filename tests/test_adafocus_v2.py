@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from agents.adafocus_v2 import AdaFocusV2, build_network
-from agents.adafocus_v2_network import AdaFocusV2Network, Ingredients, training_loss
-from agents.adafocus_v2_settings import AdaFocusV2Settings, Augmentation, LearningRates
+from agents.adafocus_v2_loss import Ingredients, training_loss
+from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.adafocus_v2_settings import AdaFocusV2Settings, LearningRates
+from agents.augmentation import Augmentation
 from agents.conditional_exit import (
     CRITERIA,
     confidences,

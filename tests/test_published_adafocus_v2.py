@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.adafocus_v2_network import AdaFocusV2Network, training_loss
+from agents.adafocus_v2_loss import training_loss
+from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.conditional_exit import CRITERIA, confidences, exit_after, exit_shares, solve_thresholds
 from agents.published import load_published
 from agents.published_adafocus_v2 import build_published, released_name

@@ -21,3 +21,9 @@ def require_seed(seed: int) -> None:
     """Raise InputError for a negative seed, which no generator takes."""
     if seed < 0:
         raise InputError(f"seed: found {seed}, expected 0 or more")
+
+
+def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise InputError unless a setting is one of the allowed values."""
+    if value not in allowed:
+        raise InputError(f"{name} {value!r}: expected one of {', '.join(allowed)}")

@@ -1,0 +1,103 @@
+"""What AdaFocusV2 is trained on, and the four ingredients that make its training work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from agents.adafocus_v2_network import AdaFocusV2Network
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What the paper adds, one by one, to make end-to-end training work (section 3.3 and table 6).
+
+    Attributes:
+        auxiliary: cross-entropies on the glances and on the patches of single frames, beside the
+            classifier's.
+        diversity: train on uniformly random patches too.
+        stop_gradient: the policy's loss does not reach the glance network.
+        interpolation: the loss reaches the policy through the patch; without it the policy learns by
+            REINFORCE from points drawn around its own.
+    """
+
+    auxiliary: bool = True
+    diversity: bool = True
+    stop_gradient: bool = True
+    interpolation: bool = True
+
+
+EXPLORATION, DISCOUNT = 0.1, 0.7
+
+
+def training_loss(
+    network: AdaFocusV2Network,
+    frames: torch.Tensor,
+    targets: torch.Tensor,
+    drawn: torch.Tensor,
+    ingredients: Ingredients = Ingredients(),
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of a batch (Wang et al. 2022, AdaFocus V2, equations 5 to 7).
+
+    Of each branch, that of the learned points and that of random ones, it is the sum of three
+    cross-entropies against the video's label: on the classifier after every frame, on every glance, and on
+    every patch; the branches are averaged.
+
+    Args:
+        network: in training mode.
+        frames: float [B, T, 3, S, S], normalised, in reading order.
+        targets: float [B, C], shares that sum to 1.
+        drawn: float [B, T, 2], uniformly random points for the branch of ``diversity``.
+        ingredients: which of the four there are.
+        noise: standard normal [B, T, 2], for the drawn points of REINFORCE.
+    """
+    network.check(frames)
+    glances = network.look(frames)
+    maps = glances.maps.detach() if ingredients.stop_gradient else glances.maps
+    with torch.autocast(
+        frames.device.type, enabled=False
+    ):  # a point in half precision is off by half a pixel
+        points, _ = network.policy(maps.float())
+    means = points
+    if not ingredients.interpolation:
+        assert noise is not None
+        points = (points + EXPLORATION * noise).clamp(0, 1).detach()
+    branches = [network.at(frames, glances, points)]
+    if ingredients.diversity:
+        branches.append(network.at(frames, glances, drawn))
+    loss = torch.stack([_cross_entropy(logits, targets) for logits, _ in branches]).mean()
+    if ingredients.auxiliary:
+        patches = [_cross_entropy(network.focus_head(features), targets) for _, features in branches]
+        loss = (
+            loss + torch.stack(patches).mean() + _cross_entropy(network.glance_head(glances.pooled), targets)
+        )
+    if not ingredients.interpolation:
+        loss = loss + _reinforce(means, points, [logits for logits, _ in branches], targets)
+    return loss
+
+
+def _reinforce(
+    means: torch.Tensor, points: torch.Tensor, branches: list[torch.Tensor], targets: torch.Tensor
+) -> torch.Tensor:
+    """REINFORCE with the first AdaFocus's reward: the true class's probability with the drawn points, less
+    that with random ones (where there are such), discounted and standardised."""
+    with torch.no_grad():
+        confidence = [(logits.softmax(dim=-1) * targets[:, None]).sum(dim=-1) for logits in branches]
+        reward = confidence[0] - (confidence[1] if len(confidence) > 1 else 0)
+        returns = torch.zeros_like(reward)
+        following = torch.zeros_like(reward[:, 0])
+        for frame in reversed(range(reward.shape[1])):
+            following = reward[:, frame] + DISCOUNT * following
+            returns[:, frame] = following
+        returns = (returns - returns.mean()) / (returns.std() + 1e-5)
+    log_probability = -((points - means) ** 2).sum(dim=-1) / (2 * EXPLORATION**2)
+    return -(returns * log_probability).mean()
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over videos and frames of scores [B, T, C] against targets [B, C]."""
+    repeated = targets[:, None].expand(-1, logits.shape[1], -1)
+    return F.cross_entropy(logits.flatten(0, 1).float(), repeated.flatten(0, 1))
