@@ -23,7 +23,7 @@ from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.augmentation import Draws
-from agents.conditional_exit import CRITERIA, Criterion, confidences, thresholds_for
+from agents.conditional_exit import CRITERIA, DEFAULT_EXIT, ExitRule, confidences, thresholds_for
 from agents.saved import read_agent
 from agents.stage import Stage, build_optimiser
 from agents.training_videos import in_parts
@@ -110,7 +110,7 @@ class AdaFocusV2:
         self._gflops_per_frame = _gflops_per_frame(network)
         self._order = coarse_to_fine(network.num_frames)
         self.confidences: dict[str, np.ndarray] = {}
-        self._solved: dict[tuple[float, Criterion], np.ndarray] = {}
+        self._solved: dict[tuple[float, ExitRule], np.ndarray] = {}
         self.training_seconds, self.history = 0.0, list[dict[str, float]]()
         self._trained = False
 
@@ -162,7 +162,7 @@ class AdaFocusV2:
         deterministic: bool = True,
         *,
         gflops: float | None = None,
-        criterion: Criterion = "entropy",
+        rule: ExitRule = DEFAULT_EXIT,
     ) -> tuple[np.ndarray, Recognition]:
         """Recognise videos.
 
@@ -172,7 +172,7 @@ class AdaFocusV2:
             state, episode_start, deterministic: not used: a video is one decision.
             gflops: budget in 10^9 multiply-adds per video, kept to on average over videos like the
                 training ones; by default all frames are looked at.
-            criterion: of the exit, confidence or entropy.
+            rule: of the exit.
 
         Returns:
             Classes int64 [B], and the ``Recognition`` with probabilities, patches, exits and costs.
@@ -187,11 +187,11 @@ class AdaFocusV2:
             frames = np.asarray(observation["frames"])
         else:
             raise InputError(f"observation: found {', '.join(observation)}, expected frames or video")
-        found = self.recognise(frames, gflops=gflops, criterion=criterion)
+        found = self.recognise(frames, gflops=gflops, rule=rule)
         return found.probabilities.argmax(axis=-1), found
 
     def recognise(
-        self, frames: np.ndarray, *, gflops: float | None = None, criterion: Criterion = "entropy"
+        self, frames: np.ndarray, *, gflops: float | None = None, rule: ExitRule = DEFAULT_EXIT
     ) -> Recognition:
         """What ``predict`` does, from frames uint8 [B, T, S, S, 3] in time order."""
         size, num_frames = self.network.frame_size, self.network.num_frames
@@ -206,11 +206,11 @@ class AdaFocusV2:
         if gflops is None:
             found = [self._without_exit(part) for part in parts]
         else:
-            thresholds = self.thresholds(gflops, criterion)
-            found = [self._with_exit(part, thresholds, criterion) for part in parts]
+            thresholds = self.thresholds(gflops, rule)
+            found = [self._with_exit(part, thresholds, rule) for part in parts]
         return Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
-    def thresholds(self, gflops: float, criterion: Criterion = "entropy") -> np.ndarray:
+    def thresholds(self, gflops: float, rule: ExitRule = DEFAULT_EXIT) -> np.ndarray:
         """float32 [T], with which the training videos cost at most so much on average.
 
         Raises:
@@ -223,13 +223,13 @@ class AdaFocusV2:
                 f"gflops: found a budget of {gflops:g} per video, expected {least:.4g}, the cost of one "
                 f"frame, to {most:.4g}, that of all {self.network.num_frames}"
             )
-        if criterion not in CRITERIA:
-            raise InputError(f"criterion {criterion!r}: expected one of {', '.join(CRITERIA)}")
         if not self.confidences:
             raise InputError("gflops: no exit was solved yet for these weights; call calibrate() first")
-        known = gflops, criterion
+        known = gflops, rule
         if known not in self._solved:
-            self._solved[known] = thresholds_for(self.confidences[criterion], gflops / least)
+            self._solved[known] = thresholds_for(
+                self.confidences[rule.criterion], gflops / least, rule.schedule
+            )
         return self._solved[known]
 
     def save(self, path: str | Path) -> None:
@@ -456,7 +456,7 @@ class AdaFocusV2:
         exits = np.full(len(frames), self.network.num_frames)
         return self._recognition(logits[:, -1], points, exits)
 
-    def _with_exit(self, frames: np.ndarray, thresholds: np.ndarray, criterion: Criterion) -> Recognition:
+    def _with_exit(self, frames: np.ndarray, thresholds: np.ndarray, rule: ExitRule) -> Recognition:
         """Frame by frame; the frames after a video's exit are not computed."""
         network, total = self.network, self.network.num_frames
         images = self._in_reading_order(frames)
@@ -468,7 +468,7 @@ class AdaFocusV2:
                 look = torch.from_numpy(there).to(self.device)
                 scores, place, carried = network.step(self._normalised(images[look, count]), carried, count)
                 last[look], points[look, count] = scores.float(), place.float()
-                stay = confidences(scores.float().cpu().numpy(), criterion) < thresholds[count]
+                stay = confidences(scores.float().cpu().numpy(), rule.criterion) < thresholds[count]
                 exits[there[~stay]] = count + 1
                 there = there[stay]
                 if not len(there):

@@ -1,23 +1,50 @@
 """Conditional exit: leave a video as soon as the classifier is sure enough (Huang et al. 2018, MSDNet,
 section 3; Wang et al. 2022, AdaFocus V2, section 4.3).
 
-After every frame but the last there is a threshold. All of them are solved on the training videos: a share of
-those that is proportional to q^k exits after frame k, so one number q sweeps from early to late. Everything
-here is a pure function of how confident the classifier was after every frame.
+After every frame but the last there is a threshold, and all of them are solved on the training videos for a
+budget. As published, a share of those videos that is proportional to q^k exits after frame k, so one number q
+sweeps from early to late; but then some exit after the first frame however unsure they are. One threshold for
+all frames lets only sure ones exit. Everything here is a pure function of how sure the classifier was.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from video_env.errors import InputError
+from video_env.errors import require_choice
 
 Criterion = Literal["confidence", "entropy"]
+Schedule = Literal["constant", "geometric"]
 CRITERIA: tuple[Criterion, ...] = ("confidence", "entropy")
+SCHEDULES: tuple[Schedule, ...] = ("constant", "geometric")
 NEVER = np.float32(1e8)
 """A threshold that no confidence reaches, as released; its negative is reached by all."""
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """When a video is left.
+
+    Attributes:
+        criterion: what tells how sure the classifier is: ``confidence``, its largest score, or ``entropy``,
+            the negative entropy of the softmax; both as released.
+        schedule: ``constant``, one threshold for all frames, or ``geometric``, exit shares proportional to
+            q^k, as released.
+    """
+
+    criterion: Criterion = "entropy"
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        require_choice("criterion", self.criterion, CRITERIA)
+        require_choice("schedule", self.schedule, SCHEDULES)
+
+
+DEFAULT_EXIT = ExitRule()
 
 
 def confidences(logits: np.ndarray, criterion: Criterion) -> np.ndarray:
@@ -25,14 +52,8 @@ def confidences(logits: np.ndarray, criterion: Criterion) -> np.ndarray:
 
     Args:
         logits: before the softmax.
-        criterion: ``confidence``, the largest score, or ``entropy``, the negative entropy of the softmax,
-            both as released.
-
-    Raises:
-        InputError: there is no such criterion.
+        criterion: see ``ExitRule``.
     """
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion {criterion!r}: expected one of {', '.join(CRITERIA)}")
     scores = np.asarray(logits, np.float32)
     if criterion == "confidence":
         return scores.max(axis=-1)
@@ -79,30 +100,33 @@ def exit_after(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (confidence >= thresholds).argmax(axis=1) + 1
 
 
-def thresholds_for(confidence: np.ndarray, mean_frames: float) -> np.ndarray:
-    """The thresholds with which these videos take at most so many frames each on average, and no fewer than
-    the sweep over q allows.
+def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedule = "constant") -> np.ndarray:
+    """The latest thresholds with which these videos take at most so many frames each on average.
 
     Args:
         confidence: float [V, T] of the training videos.
         mean_frames: 1 to T.
+        schedule: see ``ExitRule``.
+
+    Returns:
+        float32 [T].
     """
-    low, high = -12.0, 12.0  # of log2 q: from all after the first frame to all after the last
+    num_frames = confidence.shape[1]
+    if schedule == "geometric":
+        # log2 q, from all after the first frame to all after the last, in steps finer than one video.
+        sweep = np.linspace(-12, 12, 1 << 14)
 
-    def thresholds(power: float) -> np.ndarray:
-        return solve_thresholds(confidence, exit_shares(2.0**power, confidence.shape[1]))
+        def thresholds(position: int) -> np.ndarray:
+            return solve_thresholds(confidence, exit_shares(2.0 ** sweep[position], num_frames))
+    else:
+        sweep = np.unique(np.append(confidence[:, :-1], NEVER).astype(np.float32))
 
-    def taken(power: float) -> float:
-        return float(exit_after(confidence, thresholds(power)).mean())
+        def thresholds(position: int) -> np.ndarray:
+            return np.append(np.full(num_frames - 1, sweep[position]), -NEVER).astype(np.float32)
 
-    if taken(high) <= mean_frames:
-        return thresholds(high)
-    if taken(low) > mean_frames:
-        return np.full(confidence.shape[1], -NEVER, np.float32)
-    for _ in range(40):  # the mean grows with q, in steps as small as one video
-        middle = (low + high) / 2
-        if taken(middle) <= mean_frames:
-            low = middle
-        else:
-            high = middle
-    return thresholds(low)
+    def fits(position: int) -> bool:
+        return float(exit_after(confidence, thresholds(position)).mean()) <= mean_frames
+
+    # The mean grows along the sweep: the last position that fits, or all exit at once where none does.
+    above = bisect_left(range(len(sweep)), True, key=lambda position: not fits(position))
+    return thresholds(above - 1) if above else np.full(num_frames, -NEVER, np.float32)

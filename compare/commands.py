@@ -13,7 +13,7 @@ from tqdm import tqdm
 from agents import processes
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.conditional_exit import Criterion
+from agents.conditional_exit import ExitRule
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import methods
@@ -366,7 +366,7 @@ def evaluate(
     num_frames: int = 2,
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
-    criterion: Criterion = "entropy",
+    exit: ExitRule = ExitRule(),  # noqa: B008
     published: PublishedName | None = None,
     shift_div: int = 10,
     patch_size: int = 128,
@@ -387,7 +387,7 @@ def evaluate(
         cost_per_gflop: λ of an OCSampler that was trained with a frame-number budget; its own by default.
         gflops: budget per video of an AdaFocusV2, which then leaves videos early; it looks at all frames by
             default.
-        criterion: of that exit.
+        exit: when a video is left.
         published: what system the released checkpoint is of.
         shift_div: of an ocsampler's temporal shift.
         patch_size: of an adafocus or adafocus-v2, in pixels.
@@ -409,7 +409,7 @@ def evaluate(
         file = Path(policy)
         entry = published_entry(
             published, file, opened, num_frames=num_frames, shift_div=shift_div, patch_size=patch_size,
-            gflops=gflops, criterion=criterion, device=device,
+            gflops=gflops, rule=exit, device=device,
         )  # fmt: skip
         if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
@@ -417,7 +417,7 @@ def evaluate(
         entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
         entry = methods.saved_entry(
-            Path(policy), opened, cost_per_gflop=cost_per_gflop, gflops=gflops, criterion=criterion,
+            Path(policy), opened, cost_per_gflop=cost_per_gflop, gflops=gflops, rule=exit,
             device=device,
         )  # fmt: skip
     else:

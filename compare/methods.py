@@ -15,7 +15,7 @@ from agents.adafocus import CLASSIFIER, AdaFocus
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.conditional_exit import Criterion
+from agents.conditional_exit import DEFAULT_EXIT, ExitRule
 from agents.ocsampler import OCSampler, OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
@@ -134,17 +134,16 @@ def train_adafocus_v2(
     return agent
 
 
-def adafocus_v2_entry(
-    agent: AdaFocusV2, gflops: float | None = None, criterion: Criterion = "entropy"
-) -> Entry:
+def adafocus_v2_entry(agent: AdaFocusV2, gflops: float | None = None, rule: ExitRule = DEFAULT_EXIT) -> Entry:
     """The agent on all frames, or with conditional exit at a budget in GFLOPs per video."""
     method, setting = adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
     options: dict[str, Any] = {}
     if gflops is not None:
-        agent.thresholds(gflops, criterion)  # an impossible budget is said here
-        method = f"{method}, exit" + ("" if criterion == "entropy" else f" by {criterion}")
+        agent.thresholds(gflops, rule)  # an impossible budget is said here
+        special = "" if rule == DEFAULT_EXIT else f" by {rule.criterion}, {rule.schedule}"
+        method = f"{method}, exit{special}"
         setting = f"{setting}, {gflops:.3g} GFLOPs"
-        options = {"gflops": gflops, "criterion": criterion}
+        options = {"gflops": gflops, "rule": rule}
     return Entry(method, setting, agent.settings.seed, None, agent, options, agent.training_seconds)
 
 
@@ -184,7 +183,7 @@ def saved_entry(
     *,
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
-    criterion: Criterion = "entropy",
+    rule: ExitRule = DEFAULT_EXIT,
     device: str = "auto",
 ) -> Entry:
     """A saved agent: an OCSampler's, AdaFocus's or AdaFocusV2's file, or a Stable-Baselines3 .zip with its
@@ -195,7 +194,7 @@ def saved_entry(
         cache: what it will act on.
         cost_per_gflop: λ of an OCSampler's frame-number budget, instead of its own.
         gflops: budget per video of an AdaFocusV2, which then exits early.
-        criterion: of that exit.
+        rule: of that exit.
         device: where it runs.
 
     Raises:
@@ -208,7 +207,7 @@ def saved_entry(
     if kind in ("AdaFocus", "AdaFocusV2") and cost_per_gflop is not None:
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
     if kind == "AdaFocusV2":
-        return adafocus_v2_entry(AdaFocusV2.load(file, cache=cache, device=device), gflops, criterion)
+        return adafocus_v2_entry(AdaFocusV2.load(file, cache=cache, device=device), gflops, rule)
     if kind == "AdaFocus":
         return adafocus_entry(AdaFocus.load(file, cache=cache, device=device))
     if file.suffix != ".zip":

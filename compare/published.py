@@ -9,7 +9,7 @@ from typing import Literal
 from agents.adafocus import AdaFocus
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.conditional_exit import Criterion
+from agents.conditional_exit import DEFAULT_EXIT, ExitRule
 from agents.ocsampler import OCSampler
 from agents.published import load_published
 from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
@@ -118,7 +118,7 @@ def published_entry(
     shift_div: int = 10,
     patch_size: int = 128,
     gflops: float | None = None,
-    criterion: Criterion = "entropy",
+    rule: ExitRule = DEFAULT_EXIT,
     device: str = "auto",
 ) -> Entry:
     """A released system choosing frames or patches on a cache; the recognizer or classifier is the cache's,
@@ -134,7 +134,7 @@ def published_entry(
         v2 = AdaFocusV2.from_published(whole, cache, device=device)
         if gflops is not None:
             v2.calibrate()
-        entry = adafocus_v2_entry(v2, gflops, criterion)
+        entry = adafocus_v2_entry(v2, gflops, rule)
         return replace(entry, method="AdaFocusV2, released" + (", exit" if gflops is not None else ""))
     if gflops is not None:
         raise InputError(f"gflops {gflops:g}: {published} has no conditional exit; expected adafocus-v2")

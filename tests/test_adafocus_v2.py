@@ -18,6 +18,8 @@ from agents.adafocus_v2_settings import AdaFocusV2Settings, LearningRates
 from agents.augmentation import Augmentation
 from agents.conditional_exit import (
     CRITERIA,
+    SCHEDULES,
+    ExitRule,
     confidences,
     exit_after,
     exit_shares,
@@ -127,12 +129,13 @@ def test_stop_gradient_keeps_the_policy_loss_from_the_glance_network() -> None:
     assert blind[0] == pytest.approx(blind[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_thresholds_keep_to_any_budget(criterion: str) -> None:
+def test_thresholds_keep_to_any_budget(criterion: str, schedule: str) -> None:
     logits = np.random.default_rng(0).normal(size=(300, 6, 4)).cumsum(axis=1)
     sure = confidences(logits, criterion)  # type: ignore[arg-type]
     for budget in (1.0, 1.5, 2.5, 4.0, 5.9, 6.0):
-        taken = exit_after(sure, thresholds_for(sure, budget)).mean()
+        taken = exit_after(sure, thresholds_for(sure, budget, schedule)).mean()  # type: ignore[arg-type]
         assert budget - 0.1 <= taken <= budget
     # A loop over videos, as the rule is stated, gives the same thresholds.
     shares, left, thresholds = exit_shares(0.8, 6), set(range(300)), []
@@ -214,7 +217,9 @@ def test_impossible_budgets_say_so(trained: AdaFocusV2, frames_cache: Cache) -> 
         with pytest.raises(InputError, match="the cost of one frame, to .* that of all 3"):
             trained.predict({"frames": frames}, gflops=budget)
     with pytest.raises(InputError, match="criterion 'luck': expected one of confidence, entropy"):
-        trained.predict({"frames": frames}, gflops=trained.gflops, criterion="luck")  # type: ignore[arg-type]
+        ExitRule("luck")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="schedule 'luck': expected one of constant, geometric"):
+        ExitRule(schedule="luck")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"frames: found uint8 \(1, 2, 32, 32, 3\), expected"):
         trained.predict({"frames": frames[:, :2]})
     with pytest.raises(InputError, match="observation: found glance, expected frames or video"):
@@ -335,10 +340,18 @@ def test_commands_from_frames_to_a_result(
     assert (table["exit_after"] == 3).all()
     assert (table["patches"].map(len) == 6).all()
     budget = f"{agent.gflops / 2}"
-    within = [*evaluating, "--gflops", budget, "--criterion", "confidence"]
+    within = [
+        *evaluating,
+        "--gflops",
+        budget,
+        "--exit.criterion",
+        "confidence",
+        "--exit.schedule",
+        "geometric",
+    ]
     assert main([*within, "--out", f"{tmp_path / 'exit.parquet'}"]) == 0
     left = pd.read_parquet(tmp_path / "exit.parquet")
-    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by confidence"}
+    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by confidence, geometric"}
     assert (left["selected"].map(len) == left["exit_after"]).all()
     assert left["gflops"].mean() < table["gflops"].mean()
     capsys.readouterr()
