@@ -52,7 +52,8 @@ class AdaFocusV2:
     """The agent. It looks at frames by itself and recognises the video, so it needs no environment.
 
     Args:
-        cache: path of a cache, or a ``Cache``, with ``frames``.
+        cache: path of a cache, or a ``Cache``, with ``frames``; for ``focus_weights`` cache also with the
+            network that its ``embedding`` was computed with.
         settings: see ``AdaFocusV2Settings``.
         folder: where the training's checkpoint goes; without it an interrupted training begins anew.
         device: where the network runs.
@@ -133,10 +134,14 @@ class AdaFocusV2:
             validate: log the top-1 on the validation split after every epoch; it does not count as training.
 
         Raises:
-            InputError: the checkpoint is of other settings, a batch has fewer videos than parts, or the
-                number of processes does not divide the parts.
+            InputError: it was loaded, there is no validation split, the checkpoint is of other settings, a
+                batch has fewer videos than parts, or the number of processes does not divide the parts.
         """
+        if not self._weights:
+            raise InputError("this AdaFocusV2 was loaded; to train one, make a new AdaFocusV2 on the cache")
         file = None if self._folder is None else self._folder / "training.pt"
+        if validate:
+            self._cache.rows("validation")  # its error lists the splits that there are
         stage = self._stage(validate)
         processes.wait()
         self.training_seconds = stage.run(file, None if log_folder is None else Path(log_folder))
@@ -147,11 +152,12 @@ class AdaFocusV2:
 
     def calibrate(self, split: str = "train") -> None:
         """Run the network over a split, the training videos as published, to solve budgets on."""
-        logits = []
+        found: dict[str, list[np.ndarray]] = {name: [] for name in CRITERIA}
         for frames in self._clips(self._cache.rows(split)):
-            logits.append(self._all_frames(frames)[0].cpu().numpy())
-        joined = np.concatenate(logits)
-        self.confidences = {name: confidences(joined, name) for name in CRITERIA}
+            logits = self._all_frames(frames)[0].cpu().numpy()
+            for name in CRITERIA:
+                found[name].append(confidences(logits, name))
+        self.confidences = {name: np.concatenate(parts) for name, parts in found.items()}
         self._solved = {}
 
     def predict(
@@ -182,7 +188,10 @@ class AdaFocusV2:
                 above that of all.
         """
         if "video" in observation:
-            frames = self._cache["frames"][np.asarray(observation["video"]).reshape(-1)]
+            rows = np.asarray(observation["video"]).reshape(-1)
+            if ((rows < 0) | (rows >= len(self._cache))).any():
+                raise InputError(f"video: found {rows.tolist()}, expected rows 0 to {len(self._cache) - 1}")
+            frames = self._cache["frames"][rows]
         elif "frames" in observation:
             frames = np.asarray(observation["frames"])
         else:
@@ -200,6 +209,8 @@ class AdaFocusV2:
                 f"frames: found {frames.dtype} {frames.shape}, expected uint8 "
                 f"[B, {num_frames}, {size}, {size}, 3]"
             )
+        if not len(frames):
+            raise InputError("frames: found no video, expected at least one")
         if not self._trained:
             raise InputError("this AdaFocusV2 has not been trained: call learn(), or load one")
         parts = [frames[part] for part in in_parts(len(frames), TOGETHER)]
@@ -363,7 +374,9 @@ class AdaFocusV2:
                 )
             optimiser.zero_grad()
             value = torch.zeros((), device=self.device)
+            statistics = RunningStatistics(self.network, settings.parts)
             for last, part in self._own_parts(batch, generator):
+                statistics.restart()
                 # Gradients are exchanged once, with those of the last part.
                 waiting = isinstance(loss, DistributedDataParallel) and not last
                 loss.require_backward_grad_sync = not waiting  # type: ignore[assignment]
@@ -371,6 +384,8 @@ class AdaFocusV2:
                     share = loss(*part.inputs) * part.share
                 (share * processes.count()).backward()  # DistributedDataParallel takes means
                 value += share.detach()
+                statistics.take()
+            statistics.settle()
             if settings.gradient_norm:
                 nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
             optimiser.step()
@@ -485,6 +500,36 @@ class AdaFocusV2:
         in_time[:, self._order] = positions
         probabilities = logits.float().softmax(dim=-1).cpu().numpy()
         return Recognition(probabilities, in_time, exits, exits * self._gflops_per_frame)
+
+
+class RunningStatistics:
+    """BatchNorm's running statistics while a batch is trained on in parts: every part updates those from
+    before the batch, and their mean is what stays, whichever process trained on which part."""
+
+    def __init__(self, network: nn.Module, parts: int) -> None:
+        named = network.named_buffers() if parts > 1 else ()
+        self._buffers = [b for name, b in named if name.endswith(("running_mean", "running_var"))]
+        self._parts = parts
+        self._before = self._joined()
+        self._sum = torch.zeros_like(self._before)
+
+    def restart(self) -> None:
+        self._write(self._before)
+
+    def take(self) -> None:
+        self._sum += self._joined()
+
+    def settle(self) -> None:
+        if self._buffers:
+            self._write(processes.total(self._sum) / self._parts)
+
+    def _joined(self) -> torch.Tensor:
+        return torch.cat([buffer.flatten() for buffer in self._buffers]) if self._buffers else torch.empty(0)
+
+    def _write(self, values: torch.Tensor) -> None:
+        sizes = [buffer.numel() for buffer in self._buffers]
+        for buffer, own in zip(self._buffers, values.split(sizes), strict=True):
+            buffer.copy_(own.view_as(buffer))
 
 
 class _Part(NamedTuple):

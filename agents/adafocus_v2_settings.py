@@ -29,6 +29,9 @@ class LearningRates:
     classifier: float = 1.0
     focus: float = 0.3
 
+    def __post_init__(self) -> None:
+        require_positive(self, "glance", "policy", "classifier", "focus")
+
 
 @dataclass(frozen=True)
 class AdaFocusV2Settings:
@@ -95,6 +98,14 @@ class AdaFocusV2Settings:
             self, "patch_size", "policy_hidden", "hidden", "epochs", "batch_size", "parts", "learning_rate"
         )
         require_seed(self.seed)
+        for name in ("gradient_norm", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name}: found {getattr(self, name)}, expected 0 or more")
+        for name, shares in (("dropout", (self.dropout,)), ("betas", self.betas)):
+            if not all(0 <= share < 1 for share in shares):
+                raise InputError(f"{name}: found {shares}, expected 0 or more, below 1")
+        if self.glance_size is not None and self.glance_size < 8:
+            raise InputError(f"glance_size: found {self.glance_size}, expected at least 8 pixels")
         for name, value in (("glance", self.glance), ("focus", self.focus)):
             require_choice(name, value, tuple(BACKBONES))
         require_choice("policy", self.policy, POLICIES)

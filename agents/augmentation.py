@@ -25,8 +25,10 @@ class Augmentation:
     colour: tuple[float, float] = (0.2, 0.075)
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise InputError(f"scales: found {self.scales}, expected shares above 0 and up to 1")
+        if not self.scales or not all(0.1 <= scale <= 1 for scale in self.scales):
+            raise InputError(f"scales: found {self.scales}, expected shares from 0.1 to 1")
+        if not all(0 <= most < 1 for most in self.colour):
+            raise InputError(f"colour: found {self.colour}, expected shares of 0 or more, below 1")
 
 
 @dataclass(frozen=True)

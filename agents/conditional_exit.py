@@ -101,7 +101,9 @@ def exit_after(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 
 def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedule = "constant") -> np.ndarray:
-    """The latest thresholds with which these videos take at most so many frames each on average.
+    """The latest thresholds of a sweep with which these videos take at most so many frames each on average.
+
+    Videos that are equally sure exit together, so where many are a budget may not be used up.
 
     Args:
         confidence: float [V, T] of the training videos.
@@ -113,13 +115,15 @@ def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedul
     """
     num_frames = confidence.shape[1]
     if schedule == "geometric":
-        # log2 q, from all after the first frame to all after the last, in steps finer than one video.
+        # log2 q, from all after the first frame to all after the last.
         sweep = np.linspace(-12, 12, 1 << 14)
 
         def thresholds(position: int) -> np.ndarray:
             return solve_thresholds(confidence, exit_shares(2.0 ** sweep[position], num_frames))
     else:
-        sweep = np.unique(np.append(confidence[:, :-1], NEVER).astype(np.float32))
+        # Between neighbours: at a video's own confidence its exit would be a matter of rounding.
+        known = np.unique(confidence[:, :-1].astype(np.float32))
+        sweep = np.concatenate([[-NEVER], (known[:-1] + known[1:]) / 2, [NEVER]])
 
         def thresholds(position: int) -> np.ndarray:
             return np.append(np.full(num_frames - 1, sweep[position]), -NEVER).astype(np.float32)
@@ -127,6 +131,7 @@ def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedul
     def fits(position: int) -> bool:
         return float(exit_after(confidence, thresholds(position)).mean()) <= mean_frames
 
-    # The mean grows along the sweep: the last position that fits, or all exit at once where none does.
+    # The mean grows along the sweep (with the published shares but for single steps): the last position that
+    # fits, or all exit at once where none does.
     above = bisect_left(range(len(sweep)), True, key=lambda position: not fits(position))
     return thresholds(above - 1) if above else np.full(num_frames, -NEVER, np.float32)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from video_env.errors import InputError
 from video_env.models.device import resolve_device
@@ -78,10 +77,14 @@ def total(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-@torch.no_grad()
-def average_buffers(module: nn.Module) -> None:
-    """BatchNorm's running statistics, which each process gathers on its own share, become their means."""
-    for buffer in module.buffers():
-        if dist.is_initialized() and buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= count()
+def require_same(value: int, *, what: str) -> None:
+    """Raise InputError in every process unless all found the same."""
+    if not dist.is_initialized():
+        return
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    own = torch.tensor([value], device=device)
+    found = [torch.empty_like(own) for _ in range(count())]
+    dist.all_gather(found, own)
+    values = [int(one) for one in found]
+    if len(set(values)) > 1:
+        raise InputError(f"{what}: processes found {values}; expected a folder that all of them see")

@@ -60,6 +60,7 @@ class Stage:
         """
         schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._share_of_learning_rate)
         done, seconds = self._restore(file, schedule)
+        processes.require_same(done, what=f"epochs done according to {file}")
         logs = log_folder is not None and done < self.epochs and processes.is_first()
         logger = configure(str(log_folder), ["csv", "tensorboard"]) if logs else Logger(None, [])
         self.modules.train()
@@ -70,7 +71,6 @@ class Stage:
                 # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
                 report = self.epoch(np.random.default_rng([self.seed, self.number, epoch]))
                 schedule.step()
-                processes.average_buffers(self.modules)
                 seconds += time.perf_counter() - begun
                 if self.validate is not None:
                     report = {**report, **self.validate()}

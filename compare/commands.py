@@ -326,7 +326,7 @@ def train_adafocus_v2(
     torchrun --nproc-per-node 2 -m compare.cli train adafocus-v2 ...
 
     Args:
-        path: a cache with frames.
+        path: a cache with frames, and for --focus-weights cache with the small network of its embedding.
         out: folder of the agent (agent.pt), its checkpoint and its logs.
         validate: log the top-1 on the validation split after every epoch.
         device: auto, cpu, cuda:0, ...
@@ -405,6 +405,8 @@ def evaluate(
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {policy} has no frame-number budget")
     if gflops is not None and policy in methods.UNTRAINED:
         raise InputError(f"gflops {gflops:g}: {policy} has no conditional exit")
+    if exit != ExitRule() and gflops is None:
+        raise InputError("exit: an exit rule goes with a budget (--gflops)")
     if published is not None:
         file = Path(policy)
         entry = published_entry(

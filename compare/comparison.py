@@ -86,6 +86,12 @@ def compare(
     """
     if len(set(methods)) < len(methods):
         raise InputError(f"methods: found {', '.join(methods)}, expected each once")
+    for needed in (split, "validation"):
+        cache.rows(needed)  # its error lists the splits that there are
+    least = 1 / cache.num_candidates
+    shares = settings.exit_shares
+    if len(set(shares)) < len(shares) or not all(least <= share <= 1 for share in shares):
+        raise InputError(f"exit_shares: found {shares}, expected different ones from {least:.3g} to 1")
     learning, trainings = [], []
     for method in methods:
         for seed in range(seeds):
@@ -93,7 +99,9 @@ def compare(
             trained = TRAINERS[method](cache, settings, folder, seed, device)
             tables = [evaluate(entry, on, split) for on, entry in trained.entries]
             write_results(pd.concat(tables, ignore_index=True), out / "results" / f"{method}-{seed}.parquet")
-            curve = pd.DataFrame(trained.history)[["seconds", "validation"]]
+            curve = pd.DataFrame(trained.history, columns=["seconds", "validation"]).dropna()
+            if curve.empty:
+                raise InputError(f"{folder}: holds a training that was not validated; move it away")
             learning.append(curve.assign(method=trained.name, seed=seed))
             reached = {
                 f"seconds to {accuracy:g}": curve["seconds"][curve["validation"] >= accuracy].min()
@@ -154,6 +162,8 @@ TRAINERS: dict[str, Callable[[Cache, ComparisonSettings, Path, int, str], Traine
 
 def _count(settings: Any) -> int:
     """Numbers and names in nested settings, the seed aside."""
+    if isinstance(settings, (tuple, list)):
+        return sum(map(_count, settings))
     if not isinstance(settings, dict):
         return 1
     return sum(_count(value) for name, value in settings.items() if name != "seed")

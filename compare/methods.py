@@ -134,9 +134,15 @@ def train_adafocus_v2(
     return agent
 
 
-def adafocus_v2_entry(agent: AdaFocusV2, gflops: float | None = None, rule: ExitRule = DEFAULT_EXIT) -> Entry:
+def adafocus_v2_entry(
+    agent: AdaFocusV2,
+    gflops: float | None = None,
+    rule: ExitRule = DEFAULT_EXIT,
+    *,
+    method: str | None = None,
+) -> Entry:
     """The agent on all frames, or with conditional exit at a budget in GFLOPs per video."""
-    method, setting = adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
+    method, setting = method or adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
     options: dict[str, Any] = {}
     if gflops is not None:
         agent.thresholds(gflops, rule)  # an impossible budget is said here

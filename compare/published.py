@@ -134,8 +134,7 @@ def published_entry(
         v2 = AdaFocusV2.from_published(whole, cache, device=device)
         if gflops is not None:
             v2.calibrate()
-        entry = adafocus_v2_entry(v2, gflops, rule)
-        return replace(entry, method="AdaFocusV2, released" + (", exit" if gflops is not None else ""))
+        return adafocus_v2_entry(v2, gflops, rule, method="AdaFocusV2, released")
     if gflops is not None:
         raise InputError(f"gflops {gflops:g}: {published} has no conditional exit; expected adafocus-v2")
     if published == "adafocus":

@@ -116,6 +116,11 @@ def test_each_ingredient_does_what_it_says() -> None:
     # Interpolation: the policy learns with it, and by REINFORCE without it; through the patch only with it.
     assert gradients(network, "policy") > 0
     assert gradients(network, "policy", interpolation=False) > 0
+    # With the noise at 0 REINFORCE has nothing to say, and no gradient comes through the patch.
+    still, drawn = torch.zeros(3, 4, 2), torch.rand(3, 4, 2)
+    network.zero_grad(set_to_none=True)
+    training_loss(network, frames, targets, drawn, Ingredients(interpolation=False), still).backward()
+    assert all(parameter.grad.abs().max() == 0 for parameter in network.policy.parameters())  # type: ignore[union-attr]
 
 
 def test_stop_gradient_keeps_the_policy_loss_from_the_glance_network() -> None:
@@ -278,6 +283,16 @@ def test_saved_and_loaded_it_decides_the_same(
         AdaFocusV2.load(tmp_path / "bad.pt", cache=frames_cache)
 
 
+def test_a_loaded_agent_is_not_trained_on(trained: AdaFocusV2, frames_cache: Cache, tmp_path: Path) -> None:
+    trained.save(tmp_path / "agent.pt")
+    with pytest.raises(InputError, match="this AdaFocusV2 was loaded"):
+        AdaFocusV2.load(tmp_path / "agent.pt", cache=frames_cache).learn()
+    with pytest.raises(InputError, match="found no video"):
+        trained.predict({"video": np.zeros(0, int)})
+    with pytest.raises(InputError, match=r"video: found \[-1\], expected rows 0 to"):
+        trained.predict({"video": np.array([-1])})
+
+
 def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
     with pytest.raises(InputError, match="patch_size: found 33, expected 1 to 32"):
         AdaFocusV2(frames_cache, replace(SMALL, patch_size=33))
@@ -287,11 +302,18 @@ def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
         AdaFocusV2(frames_cache, replace(SMALL, focus_weights="cache"))
     for options, message in (({"policy": "luck"}, "expected one of fully_connected, soft_argmax"),
                              ({"parts": 9}, "expected at most batch_size 8"),
+                             ({"gradient_norm": -1.0}, "gradient_norm: found -1.0, expected 0 or more"),
+                             ({"dropout": 1.5}, "dropout: found"), ({"betas": (1.5, 0.9)}, "betas: found"),
+                             ({"glance_size": -1}, "glance_size: found -1"),
                              ({"precision": "int8"}, "expected one of float32, bfloat16")):  # fmt: skip
         with pytest.raises(InputError, match=message):
             replace(SMALL, **options)
-    with pytest.raises(InputError, match="expected shares above 0"):
+    with pytest.raises(InputError, match="expected shares from 0.1 to 1"):
         Augmentation((1.5,))
+    with pytest.raises(InputError, match="colour: found"):
+        Augmentation(colour=(-0.5, 0.0))
+    with pytest.raises(InputError, match="glance: found -1"):
+        LearningRates(glance=-1.0)
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: Cache) -> None:
@@ -318,8 +340,12 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: 
     one, both = (AdaFocusV2.load(tmp_path / name / "agent.pt", cache=frames_cache) for name in ("one", "two"))
     curves = [[entry["loss"] for entry in agent.history] for agent in (one, both)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
-    for (name, own), other in zip(one.network.named_parameters(), both.network.parameters(), strict=True):
-        assert torch.allclose(own, other, atol=1e-4), name
+    # BatchNorm's running statistics too, and so every decision.
+    for (name, own), other in zip(
+        one.network.state_dict().items(), both.network.state_dict().values(), strict=True
+    ):
+        # What nothing uses: how often they were updated.
+        assert name.endswith("num_batches_tracked") or torch.allclose(own, other, atol=1e-4), name
     refused = run("three", 1, *two)
     assert refused.returncode != 0
     assert "parts: found 1, expected a multiple of the 2 processes" in refused.stderr
@@ -391,5 +417,11 @@ def test_compare_puts_both_versions_side_by_side(
     capsys.readouterr()
     assert main([*arguments[:2], *arguments[1:]]) == 2
     assert "expected each once" in capsys.readouterr().err
+    for wrong, message in (
+        (["--split", "tset"], "tset"),
+        (["--exit-shares", "0.5", "0.5"], "exit_shares: found"),
+    ):
+        assert main([*arguments, *wrong]) == 2
+        assert message in capsys.readouterr().err
     assert main([*arguments, "--adafocus-v2.hidden", "8"]) == 2
     assert "made with other settings" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def cut_patches(images: torch.Tensor, points: torch.Tensor, patch_size: int) -> 
         patch_size: P, in pixels; a patch as large as the frame is the frame.
 
     Returns:
-        Float [M, 3, P, P], in the memory format of the images.
+        Float [M, 3, P, P], in the memory format of the images (channels last for images with a gradient).
 
     Raises:
         InputError: a shape is another one, or the patch is larger than the frame.
