@@ -227,20 +227,21 @@ class AdaFocusV2:
         Raises:
             InputError: the budget cannot be met or is no restriction, or there was no calibration.
         """
-        least, most = self._gflops_per_frame, self.gflops
+        first = min(rule.every, self.network.num_frames)
+        least, most = self._gflops_per_frame * first, self.gflops
         # A budget that was computed by the cost's own formula may differ in the last digit.
         if not least * (1 - 1e-9) <= gflops <= most * (1 + 1e-9):
             raise InputError(
-                f"gflops: found a budget of {gflops:g} per video, expected {least:.4g}, the cost of one "
-                f"frame, to {most:.4g}, that of all {self.network.num_frames}"
+                f"gflops: found a budget of {gflops:g} per video, expected {least:.4g}, the cost of "
+                f"{'one frame' if first == 1 else f'{first} frames'}, to {most:.4g}, that of all "
+                f"{self.network.num_frames}"
             )
         if not self.confidences:
             raise InputError("gflops: no exit was solved yet for these weights; call calibrate() first")
         known = gflops, rule
         if known not in self._solved:
-            self._solved[known] = thresholds_for(
-                self.confidences[rule.criterion], gflops / least, rule.schedule
-            )
+            sure, frames = self.confidences[rule.criterion], gflops / self._gflops_per_frame
+            self._solved[known] = thresholds_for(sure, frames, rule.schedule, rule.every)
         return self._solved[known]
 
     def save(self, path: str | Path) -> None:
@@ -479,12 +480,15 @@ class AdaFocusV2:
         points = torch.zeros(len(frames), total, 2, device=self.device)
         exits, there, carried = np.full(len(frames), total), np.arange(len(frames)), None
         with evaluating(network):
-            for count in range(total):
+            for count in range(0, total, rule.every):
                 look = torch.from_numpy(there).to(self.device)
-                scores, place, carried = network.step(self._normalised(images[look, count]), carried, count)
-                last[look], points[look, count] = scores.float(), place.float()
-                stay = confidences(scores.float().cpu().numpy(), rule.criterion) < thresholds[count]
-                exits[there[~stay]] = count + 1
+                now = slice(count, count + rule.every)
+                scores, place, carried = network.step(self._normalised(images[look, now]), carried, count)
+                last[look], points[look, now] = scores.float(), place.float()
+                after = count + place.shape[1]
+                sure = confidences(scores.float().cpu().numpy(), rule.criterion)
+                stay = sure < thresholds[after - 1]
+                exits[there[~stay]] = after
                 there = there[stay]
                 if not len(there):
                     break
@@ -582,5 +586,5 @@ def _gflops_per_frame(network: AdaFocusV2Network) -> float:
     shadow = copy.deepcopy(network).to("meta").eval()
     size = network.frame_size
     with torch.no_grad(), counted_gflops() as gflops:
-        shadow.step(torch.empty(1, 3, size, size, device="meta"), None, 0)
+        shadow.step(torch.empty(1, 1, 3, size, size, device="meta"), None, 0)
     return gflops()

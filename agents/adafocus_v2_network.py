@@ -48,11 +48,12 @@ class CountedMaxClassifier(nn.Module):
     def step(
         self, features: torch.Tensor, state: torch.Tensor | None, count: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One frame on: its features [B, D], the maximum so far [B, hidden] (None at first), and how many
-        frames came before, to scores [B, C] and the new maximum."""
-        own = self.input(features)
-        seen = own if state is None else torch.maximum(state, own)
-        return self.outputs[count](seen), seen
+        """Some frames on: their features [B, K, D], the maximum so far [B, hidden] (None at first), and how
+        many frames came before, to the scores [B, C] after the last of them and the new maximum."""
+        seen = self._per_frame(features).amax(dim=1)
+        if state is not None:
+            seen = torch.maximum(state, seen)
+        return self.outputs[count + features.shape[1] - 1](seen), seen
 
     def _per_frame(self, features: torch.Tensor) -> torch.Tensor:
         return self.input(features.flatten(0, 1)).unflatten(0, features.shape[:2])
@@ -197,13 +198,13 @@ class AdaFocusV2Network(nn.Module):
     def step(
         self, frames: torch.Tensor, progress: Progress | None, count: int
     ) -> tuple[torch.Tensor, torch.Tensor, Progress]:
-        """One frame of each video: [B, 3, S, S], what was carried (None at first), and how many frames came
-        before, to scores [B, C], points [B, 2], and what to carry."""
-        glances = self.look(frames[:, None])
+        """The next K frames of each video: [B, K, 3, S, S], what was carried (None at first), and how many
+        frames came before, to scores [B, C] after the last of them, points [B, K, 2], and what to carry."""
+        glances = self.look(frames)
         points, policy = self.policy(glances.maps, None if progress is None else progress.policy)
-        features = torch.cat([glances.pooled, self.focused(frames[:, None], points)], dim=-1)[:, 0]
+        features = torch.cat([glances.pooled, self.focused(frames, points)], dim=-1)
         logits, seen = self.classifier.step(features, None if progress is None else progress.seen, count)
-        return logits, points[:, 0], Progress(policy, seen)
+        return logits, points, Progress(policy, seen)
 
     def _map_side(self) -> int:
         size = self.glance.input_size or self.frame_size

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from video_env.errors import require_choice
+from video_env.errors import require_choice, require_positive
 
 Criterion = Literal["confidence", "entropy"]
 Schedule = Literal["constant", "geometric"]
@@ -34,12 +34,16 @@ class ExitRule:
             the negative entropy of the softmax; both as released.
         schedule: ``constant``, one threshold for all frames, or ``geometric``, exit shares proportional to
             q^k, as released.
+        every: look at so many frames before each decision; at small batches that is faster than one by one,
+            because the networks' weights are read once for all of them.
     """
 
     criterion: Criterion = "entropy"
     schedule: Schedule = "constant"
+    every: int = 1
 
     def __post_init__(self) -> None:
+        require_positive(self, "every")
         require_choice("criterion", self.criterion, CRITERIA)
         require_choice("schedule", self.schedule, SCHEDULES)
 
@@ -100,7 +104,9 @@ def exit_after(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (confidence >= thresholds).argmax(axis=1) + 1
 
 
-def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedule = "constant") -> np.ndarray:
+def thresholds_for(
+    confidence: np.ndarray, mean_frames: float, schedule: Schedule = "constant", every: int = 1
+) -> np.ndarray:
     """The latest thresholds of a sweep with which these videos take at most so many frames each on average.
 
     Videos that are equally sure exit together, so where many are a budget may not be used up.
@@ -109,24 +115,27 @@ def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedul
         confidence: float [V, T] of the training videos.
         mean_frames: 1 to T.
         schedule: see ``ExitRule``.
+        every: see ``ExitRule``; at least so many frames are taken.
 
     Returns:
         float32 [T].
     """
     num_frames = confidence.shape[1]
+    decides = np.append(np.arange(1, num_frames) % every == 0, True)
     if schedule == "geometric":
         # log2 q, from all after the first frame to all after the last.
         sweep = np.linspace(-12, 12, 1 << 14)
 
         def thresholds(position: int) -> np.ndarray:
-            return solve_thresholds(confidence, exit_shares(2.0 ** sweep[position], num_frames))
+            shares = exit_shares(2.0 ** sweep[position], num_frames) * decides
+            return solve_thresholds(confidence, shares / shares.sum())
     else:
         # Between neighbours: at a video's own confidence its exit would be a matter of rounding.
         known = np.unique(confidence[:, :-1].astype(np.float32))
         sweep = np.concatenate([[-NEVER], (known[:-1] + known[1:]) / 2, [NEVER]])
 
         def thresholds(position: int) -> np.ndarray:
-            return np.append(np.full(num_frames - 1, sweep[position]), -NEVER).astype(np.float32)
+            return np.where(decides, np.append(np.full(num_frames - 1, sweep[position]), -NEVER), NEVER)
 
     def fits(position: int) -> bool:
         return float(exit_after(confidence, thresholds(position)).mean()) <= mean_frames
@@ -134,4 +143,4 @@ def thresholds_for(confidence: np.ndarray, mean_frames: float, schedule: Schedul
     # The mean grows along the sweep (with the published shares but for single steps): the last position that
     # fits, or all exit at once where none does.
     above = bisect_left(range(len(sweep)), True, key=lambda position: not fits(position))
-    return thresholds(above - 1) if above else np.full(num_frames, -NEVER, np.float32)
+    return (thresholds(above - 1) if above else np.where(decides, -NEVER, NEVER)).astype(np.float32)

@@ -146,7 +146,7 @@ def adafocus_v2_entry(
     options: dict[str, Any] = {}
     if gflops is not None:
         agent.thresholds(gflops, rule)  # an impossible budget is said here
-        special = "" if rule == DEFAULT_EXIT else f" by {rule.criterion}, {rule.schedule}"
+        special = "" if rule == DEFAULT_EXIT else f" by {rule.criterion}, {rule.schedule}, every {rule.every}"
         method = f"{method}, exit{special}"
         setting = f"{setting}, {gflops:.3g} GFLOPs"
         options = {"gflops": gflops, "rule": rule}

@@ -83,9 +83,14 @@ def test_frame_by_frame_gives_what_one_pass_gives(policy: str) -> None:
     with torch.no_grad():
         whole = network(frames)
         for count in range(4):
-            logits, points, carried = network.step(frames[:, count], carried, count)
+            logits, points, carried = network.step(frames[:, count : count + 1], carried, count)
             assert torch.allclose(logits, whole.logits[:, count], atol=1e-5)
-            assert torch.allclose(points, whole.positions[:, count], atol=1e-5)
+            assert torch.allclose(points[:, 0], whole.positions[:, count], atol=1e-5)
+        # Two at a time too.
+        _, _, carried = network.step(frames[:, :2], None, 0)
+        logits, points, _ = network.step(frames[:, 2:], carried, 2)
+    assert torch.allclose(logits, whole.logits[:, -1], atol=1e-5)
+    assert torch.allclose(points, whole.positions[:, 2:], atol=1e-5)
 
 
 def gradients(network: AdaFocusV2Network, part: str, **ingredients: bool) -> float:
@@ -194,7 +199,7 @@ def test_a_budget_stops_early_and_computes_no_more(
     step = trained.network.step
 
     def counting(images: torch.Tensor, *rest: object) -> object:
-        looked_at.append(len(images))
+        looked_at.append(images.shape[0] * images.shape[1])
         return step(images, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trained.network, "step", counting)
@@ -214,6 +219,20 @@ def test_a_budget_stops_early_and_computes_no_more(
         for number, frame in enumerate([1, 0, 2]):
             expected = points[video, number].numpy() if number < count else -1
             assert found.positions[video, frame] == pytest.approx(expected, abs=1e-5)
+
+
+def test_deciding_after_every_second_frame(trained: AdaFocusV2, frames_cache: Cache) -> None:
+    frames, rule = frames_cache["frames"][frames_cache.rows("train")], ExitRule(every=2)
+    found = trained.recognise(frames, gflops=trained.gflops * 0.8, rule=rule)
+    assert set(found.exit_after) == {2, 3}
+    assert found.gflops.mean() <= trained.gflops * 0.8
+    logits = trained._all_frames(frames)[0]
+    chosen = logits[torch.arange(len(frames)), torch.from_numpy(found.exit_after) - 1].softmax(dim=-1)
+    assert found.probabilities == pytest.approx(chosen.numpy(), abs=1e-5)
+    with pytest.raises(InputError, match="the cost of 2 frames, to"):
+        trained.recognise(frames, gflops=trained.gflops / 2, rule=rule)
+    with pytest.raises(InputError, match="every: found 0"):
+        ExitRule(every=0)
 
 
 def test_impossible_budgets_say_so(trained: AdaFocusV2, frames_cache: Cache) -> None:
@@ -377,7 +396,9 @@ def test_commands_from_frames_to_a_result(
     ]
     assert main([*within, "--out", f"{tmp_path / 'exit.parquet'}"]) == 0
     left = pd.read_parquet(tmp_path / "exit.parquet")
-    assert set(left["method"]) == {"AdaFocusV2, fully connected policy, exit by confidence, geometric"}
+    assert set(left["method"]) == {
+        "AdaFocusV2, fully connected policy, exit by confidence, geometric, every 1"
+    }
     assert (left["selected"].map(len) == left["exit_after"]).all()
     assert left["gflops"].mean() < table["gflops"].mean()
     capsys.readouterr()
