@@ -144,7 +144,7 @@ def plot_patches(
     """
     columns = max(len(frames) for _, frames, _ in videos)
     rows = sum(0.45 + 1.04 * len(methods) for _, _, methods in videos)
-    figure = Figure(figsize=(2.6 + columns * 0.75, rows * 0.75), dpi=130)
+    figure = Figure(figsize=(2.6 + columns * 0.75, rows * 0.75), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     top = 0.0
