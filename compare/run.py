@@ -1,0 +1,189 @@
+"""A comparison's folder: what it holds, who wrote it, and whether this version can read it.
+
+| file | what is in it |
+| --- | --- |
+| `run.json` | how it was made: version, split, seeds with their caches, methods with their settings, commands, packages, machine |
+| `results.parquet` | all result tables joined (see ``video_env.evaluation.evaluate``) |
+| `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
+| `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |
+| `claims.csv`, `claims.md` | the papers' claims with our measurements |
+| `curve.png`, ... | pictures of these tables |
+| `seed-0/results/METHOD.parquet` | what one method chose with one seed; what is there is not done again |
+| `seed-0/agents/`, `seed-0/logs/` | trained agents; what their trainings printed |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import video_env
+from video_env.cache.store import Cache, write_bytes
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import read_results
+
+FORMAT = 1
+"""Changes whenever another version could misread a run's folder."""
+
+PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")
+
+
+class Run:
+    """An existing comparison.
+
+    Args:
+        folder: that it was written to.
+
+    Raises:
+        InputError: the folder holds none, or one that another version wrote.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.record = read_record(self.folder)
+
+    @property
+    def split(self) -> str:
+        """That all results are of."""
+        return str(self.record["split"])
+
+    @property
+    def title(self) -> str:
+        """What stands above its pictures."""
+        return str(self.record["title"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its trainings."""
+        return [int(seed) for seed in self.record["caches"]]
+
+    @property
+    def methods(self) -> dict[str, Any]:
+        """Settings of the methods compared, by their names on the command line."""
+        return dict(self.record["methods"])
+
+    def cache(self, seed: int) -> Cache:
+        """The cache that the methods were trained on with this seed."""
+        return Cache(self.folder / self.record["caches"][str(seed)])
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """All result tables joined."""
+        return read_results(self.folder / "results.parquet")
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """``summary``, ``areas``, ``training``, ``learning`` or ``claims``; None where the run has none."""
+        file = self.folder / f"{name}.csv"
+        return pd.read_csv(file) if file.is_file() and file.stat().st_size > 1 else None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """A run's ``run.json``.
+
+    Raises:
+        InputError: there is none, it cannot be read, or another version wrote it.
+    """
+    file = folder / "run.json"
+    try:
+        record = json.loads(file.read_text())
+        found, by = record["format"], record["version"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: holds no comparison (no run.json); video-env compare and demo make one"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: cannot be read as a comparison's record ({error!r})") from error
+    if found != FORMAT:
+        raise InputError(
+            f"{folder}: written by video-env {by} in format {found}; this is {video_env.__version__}, which "
+            f"reads format {FORMAT}. Open it with that version, or compare anew in another folder"
+        )
+    return dict(record)
+
+
+def claim(folder: Path, *, caches: dict[int, Cache], split: str, title: str, methods: dict[str, Any]) -> Run:
+    """Begin a comparison in a folder, or go on with one of the same split and data; methods are added to
+    those that it has.
+
+    Args:
+        folder: made where it is missing.
+        caches: by seed; those of seeds that the run has already must be the same.
+        split: that results are of.
+        title: stands above the pictures.
+        methods: by name, their settings as plain data that json can hold.
+
+    Raises:
+        InputError: the folder holds a comparison of another split or cache, one of these methods with other
+            settings, or a comparison that another version wrote.
+    """
+    wanted = {
+        "split": split,
+        "identities": {str(seed): cache.identity for seed, cache in caches.items()},
+        "methods": json.loads(json.dumps(methods)),
+    }
+    record: dict[str, Any] = {
+        "format": FORMAT, "version": video_env.__version__, "title": title, "split": split,
+        "caches": {}, "identities": {}, "methods": {}, "commands": [],
+    }  # fmt: skip
+    if (folder / "run.json").is_file():
+        record = read_record(folder)
+        for name, value in wanted.items():
+            # What is not asked for now may stay; what is must be as it was.
+            found = {**value, **record[name]} if isinstance(value, dict) else record[name]
+            asked = {**found, **value} if isinstance(value, dict) else value
+            if found != asked:
+                raise InputError(
+                    f"{folder}: holds a comparison with other {_NAMES[name]}: {_difference(found, asked)}; "
+                    "choose another folder, or delete this one"
+                )
+    paths = {str(seed): os.path.relpath(cache.path, folder.absolute()) for seed, cache in caches.items()}
+    for name, value in (("caches", paths), *wanted.items()):
+        record[name] = {**record[name], **value} if isinstance(value, dict) else value
+    command = shlex.join(["video-env", *sys.argv[1:]])
+    record["commands"] = [*(before for before in record["commands"] if before != command), command]
+    record["packages"] = {name: version(name) for name in PACKAGES}
+    record["machine"] = machine_facts()
+    write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())
+    return Run(folder)
+
+
+_NAMES = {"split": "split", "identities": "caches", "methods": "settings"}
+
+
+def machine_facts() -> dict[str, Any]:
+    """Processor, cores, GPU and Python of the machine at hand."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def _difference(found: Any, wanted: Any, name: str = "") -> str:
+    """Where two records first differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in {**found, **wanted}:
+            if found.get(key) != wanted.get(key):
+                return _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+    return f"{name} {found} there, {wanted} asked for".strip()
