@@ -23,7 +23,6 @@ from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.augmentation import Draws
-from agents.conditional_exit import CRITERIA, DEFAULT_EXIT, ExitRule, confidences, thresholds_for
 from agents.saved import read_agent
 from agents.stage import Stage, build_optimiser
 from agents.training_videos import in_parts
@@ -31,6 +30,13 @@ from video_env.cache.store import Cache, open_cache
 from video_env.data.patches import check_patch_size
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
+from video_env.evaluation.conditional_exit import (
+    CRITERIA,
+    DEFAULT_EXIT,
+    ExitRule,
+    confidences,
+    thresholds_for,
+)
 from video_env.evaluation.evaluate import Recognition
 from video_env.models.backbones import (
     FrameNetwork,

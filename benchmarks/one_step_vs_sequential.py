@@ -20,7 +20,7 @@ import torch
 from report import alternating_seconds, median_ratio, write_report
 
 from baselines.sb3 import SB3Policy
-from compare.methods import saved_entry
+from compare.entries import saved_entry
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import Policy, evaluate
 from video_env.models.device import resolve_device

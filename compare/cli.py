@@ -1,8 +1,11 @@
-"""The command line: ``video-env COMMAND``; each command is a function of ``compare.commands``."""
+"""The command line: ``video-env COMMAND``; each command is a function of ``compare.commands`` or, where it
+compares methods, of ``compare.comparing``."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from itertools import takewhile
 
 COMMANDS = {
     "demo": "the main job on the built-in data set, from video files to the curve",
@@ -16,7 +19,8 @@ COMMANDS = {
     "train adafocus-v2": "train an AdaFocusV2 on a cache, end to end",
     "train sb3": "train a Stable-Baselines3 algorithm on a cache",
     "evaluate": "let a method choose frames or patches for every video of a split: a result table",
-    "compare": "train methods on one cache and compare accuracy, cost and training",
+    "compare": "train methods and compare accuracy, cost and training",
+    "report": "one HTML file of a comparison: summary, interactive curve, every video",
     "curve": "summary table and accuracy-vs-budget curve from result tables",
     "selections": "the frames chosen, as JSON lines, from result tables",
 }
@@ -40,12 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported here: decoding processes import this module, and shall not load torch.
     import tyro
 
-    from compare import commands
     from video_env.errors import InputError
 
-    function = getattr(commands, command.replace(" ", "_").replace("-", "_"))
+    arguments = arguments[len(command.split()) :]
     try:
-        tyro.cli(function, prog=f"video-env {command}", args=arguments[len(command.split()) :])
+        tyro.cli(_function(command, arguments), prog=f"video-env {command}", args=arguments)
     except InputError as error:
         print(f"video-env: {error}", file=sys.stderr)
         return 2
@@ -56,6 +59,25 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nvideo-env: interrupted; run the command again", file=sys.stderr)
         return 130
     return 0
+
+
+def _function(command: str, arguments: list[str]) -> Callable[..., None]:
+    from compare import commands, comparing, registry
+
+    if command in ("compare", "demo"):
+        registry.load(_values(arguments, "--modules"))
+        return (comparing.compare_command if command == "compare" else comparing.demo_command)(arguments)
+    return getattr(
+        comparing if command == "report" else commands, command.replace(" ", "_").replace("-", "_")
+    )
+
+
+def _values(arguments: list[str], flag: str) -> list[str]:
+    """What follows a flag, up to the next one."""
+    if flag not in arguments:
+        return []
+    after = arguments[arguments.index(flag) + 1 :]
+    return list(takewhile(lambda value: not value.startswith("-"), after))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,9 @@ from tqdm import tqdm
 from agents import processes
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.conditional_exit import ExitRule
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
-from compare import methods
-from compare.comparison import ComparisonSettings, MethodName
-from compare.comparison import compare as compare_methods
-from compare.demo import DemoSettings, contact_sheet, run_demo
+from compare import entries
 from compare.published import (
     PublishedName,
     build_published_cache,
@@ -33,6 +29,7 @@ from video_env.cache.store import Cache
 from video_env.data.annotations import READERS
 from video_env.errors import InputError, require_seed
 from video_env.evaluation.budget import Metric, summarise
+from video_env.evaluation.conditional_exit import ExitRule
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
 from video_env.evaluation.selections import write_selections
@@ -54,32 +51,6 @@ from video_env.models.train_recognizer import (
 from video_env.models.train_small import SmallTraining, train_small_networks
 
 CacheFolder = Annotated[Path, tyro.conf.Positional]
-
-
-def demo(
-    out: Path = Path("runs/demo"),
-    seeds: int = 1,
-    show_data: bool = False,
-    device: str = "auto",
-    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = DemoSettings(),  # noqa: B008
-) -> None:
-    """From video files to an accuracy-vs-budget curve, on the built-in data set.
-
-    Args:
-        out: folder of everything that is written; a run there that was interrupted goes on.
-        seeds: trainings of every network and agent, with seeds 0, 1, ...
-        show_data: only draw a contact sheet of the data set, to OUT/data.png.
-        device: auto, cpu, cuda:0, ...
-        settings: sizes and lengths of everything.
-    """
-    if seeds < 1:
-        raise InputError(f"seeds: found {seeds}, expected at least 1")
-    resolve_device(device)
-    if show_data:
-        contact_sheet(out / "data.png", settings.data)
-        print(f"written: {out / 'data.png'}")
-        return
-    run_demo(out, settings, seeds=seeds, device=device)
 
 
 def cache(
@@ -285,8 +256,8 @@ def train_ocsampler(
     if out.suffix != ".pt":
         raise InputError(f"out {out}: expected a name that ends in .pt")
     caches = [Cache(one) for one in drawn]
-    agent = methods.train_ocsampler(Cache(path), settings, out, drawn=caches, device=device)
-    name = methods.ocsampler_name(settings)
+    agent = entries.train_ocsampler(Cache(path), settings, out, drawn=caches, device=device)
+    name = entries.ocsampler_name(settings)
     print(f"{out}: {name}, N = {settings.num_frames}, trained in {agent.training_seconds:.0f} s")
 
 
@@ -304,9 +275,9 @@ def train_adafocus(
         device: auto, cpu, cuda:0, ...
         settings: of the agent and its stages.
     """
-    agent = methods.train_adafocus(Cache(path), settings, out, device=device)
+    agent = entries.train_adafocus(Cache(path), settings, out, device=device)
     assert agent.patch_cache is not None
-    name = methods.adafocus_name(agent.classifier.name)
+    name = entries.adafocus_name(agent.classifier.name)
     print(
         f"{out / 'agent.pt'}: {name}, trained in {agent.training_seconds:.0f} s; it acts on cache "
         f"{agent.patch_cache.path}"
@@ -333,9 +304,9 @@ def train_adafocus_v2(
         settings: of the agent and its training.
     """
     with processes.joined(device) as own:
-        agent = methods.train_adafocus_v2(Cache(path), settings, out, device=own, validate=validate)
+        agent = entries.train_adafocus_v2(Cache(path), settings, out, device=own, validate=validate)
         if processes.is_first():
-            name = methods.adafocus_v2_name(settings)
+            name = entries.adafocus_v2_name(settings)
             print(f"{out / 'agent.pt'}: {name}, trained in {agent.training_seconds:.0f} s")
 
 
@@ -355,7 +326,7 @@ def train_sb3(
     """
     if out.suffix != ".zip":
         raise InputError(f"out {out}: expected a name that ends in .zip")
-    methods.train_sb3_to_file(Cache(path), settings, out, device=device)
+    entries.train_sb3_to_file(Cache(path), settings, out, device=device)
     print(f"{out}: {settings.algorithm}")
 
 
@@ -401,9 +372,9 @@ def evaluate(
     opened = Cache(path)
     resolve_device(device)
     require_seed(seed)
-    if cost_per_gflop is not None and (published or policy in methods.UNTRAINED):
+    if cost_per_gflop is not None and (published or policy in entries.UNTRAINED):
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {policy} has no frame-number budget")
-    if gflops is not None and policy in methods.UNTRAINED:
+    if gflops is not None and policy in entries.UNTRAINED:
         raise InputError(f"gflops {gflops:g}: {policy} has no conditional exit")
     if exit != ExitRule() and gflops is None:
         raise InputError("exit: an exit rule goes with a budget (--gflops)")
@@ -415,16 +386,16 @@ def evaluate(
         )  # fmt: skip
         if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
-    elif policy in methods.UNTRAINED:
-        entry = methods.untrained_entry(policy, opened, split, num_frames, seed)
+    elif policy in entries.UNTRAINED:
+        entry = entries.untrained_entry(policy, opened, split, num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
-        entry = methods.saved_entry(
+        entry = entries.saved_entry(
             Path(policy), opened, cost_per_gflop=cost_per_gflop, gflops=gflops, rule=exit,
             device=device,
         )  # fmt: skip
     else:
         raise InputError(
-            f"policy {policy!r}: expected a saved agent's file or one of {', '.join(methods.UNTRAINED)}"
+            f"policy {policy!r}: expected a saved agent's file or one of {', '.join(entries.UNTRAINED)}"
         )
     if method is not None:
         entry = replace(entry, method=method)
@@ -438,41 +409,12 @@ def evaluate(
     )
 
 
-def compare(
-    method: Annotated[tuple[MethodName, ...], tyro.conf.Positional],
-    path: Path,
-    out: Path,
-    seeds: int = 1,
-    accuracies: tuple[float, ...] = (0.7, 0.8, 0.9),
-    split: str = "test",
-    device: str = "auto",
-    settings: Annotated[ComparisonSettings, tyro.conf.arg(name="")] = ComparisonSettings(),  # noqa: B008
-) -> None:
-    """Train methods on one cache and compare them: accuracy over GFLOPs, training time to an accuracy on the
-    validation split, stages and settings. What is trained already is not trained again.
-
-    Args:
-        method: adafocus, adafocus-v2, or both.
-        path: the cache, with frames.
-        out: folder for the agents, the result tables, curve.png, learning.png, summary.csv and training.csv.
-        seeds: trainings of each method, with seeds 0, 1, ...
-        accuracies: on the validation split, whose training time is stated.
-        split: that the curve is drawn of.
-        device: auto, cpu, cuda:0, ...
-        settings: of the methods.
-    """
-    if seeds < 1:
-        raise InputError(f"seeds: found {seeds}, expected at least 1")
-    resolve_device(device)
-    table = compare_methods(
-        method, Cache(path), out, settings, seeds=seeds, accuracies=accuracies, split=split, device=device
-    )
-    print(f"\n{table.to_string(index=False, float_format='%.1f')}")
-    print(f"\nIn {out}: curve.png, learning.png, summary.csv, training.csv, learning.csv, results/, agents/")
-
-
 def curve(
-    results: tyro.conf.Positional[list[Path]], out: Path, metric: Metric = "top1", title: str = ""
+    results: tyro.conf.Positional[list[Path]],
+    out: Path,
+    metric: Metric = "top1",
+    title: str = "",
+    overlay: str | None = None,
 ) -> None:
     """Summary table and accuracy-vs-budget curve from result tables.
 
@@ -481,8 +423,9 @@ def curve(
         out: folder for summary.csv, areas.csv and curve.png.
         metric: what the curve, its intervals and the areas are of: top1 or mean_average_precision.
         title: stands above the curve.
+        overlay: show the published figures on activitynet, fcvid or mini-kinetics too.
     """
-    write_summary(read_results(*results), out, metric=metric, title=title)
+    write_summary(read_results(*results), out, metric=metric, title=title, overlay=overlay)
 
 
 def selections(path: CacheFolder, results: list[Path], out: Path) -> None:

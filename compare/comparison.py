@@ -1,169 +1,295 @@
-"""Trained methods side by side on one cache: accuracy over GFLOPs, and what their training took."""
+"""Methods side by side: everything that is not on disk yet is trained and tested, then all is summed up.
+
+A comparison's folder is described in ``compare.run``. Trainings run beside each other in processes of their
+own; testing follows in one process, so that the speeds in the tables are of an otherwise idle machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
+import torch
+from tqdm import tqdm
 
-from agents.adafocus import METHODS as STAGES
-from agents.adafocus_settings import AdaFocusSettings
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from compare.methods import (
-    adafocus_entry,
-    adafocus_name,
-    adafocus_v2_entry,
-    adafocus_v2_name,
-    train_adafocus,
-    train_adafocus_v2,
-)
+from compare import registry
+from compare.claims import measure_claims, write_claims
+from compare.pictures import draw_pictures
+from compare.registry import Job, Method
+from compare.run import Run, claim
 from compare.summary import write_summary
-from video_env.cache.store import Cache
-from video_env.errors import InputError
-from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
+from video_env.cache.store import Cache, write_bytes
+from video_env.errors import InputError, require_positive
+from video_env.evaluation.budget import Metric
+from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
 from video_env.evaluation.plots import plot_learning
+from video_env.models.device import resolve_device
 
-MethodName = Literal["adafocus", "adafocus-v2"]
-
-
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """What is compared.
-
-    Attributes:
-        exit_shares: budgets of the conditional exit, as shares of the GFLOPs of all frames.
-        adafocus: the first version.
-        adafocus_v2: the second.
-    """
-
-    exit_shares: tuple[float, ...] = (0.9, 0.75, 0.6, 0.5)
-    adafocus: AdaFocusSettings = field(default_factory=AdaFocusSettings)
-    adafocus_v2: AdaFocusV2Settings = field(default_factory=AdaFocusV2Settings)
+ACCURACIES = (0.7, 0.8, 0.9)
+"""On the validation split, whose training time ``training.csv`` states."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained method.
+class Machine:
+    """How the work is spread; no result depends on ``jobs``.
 
     Attributes:
-        name: in tables.
-        stages: that its training has.
-        settings: how many numbers and names its training depends on.
-        seconds: that its training took.
-        history: rows of ``seconds`` of training so far and the top-1 on the validation split then.
-        entries: what to evaluate, each on its cache.
+        jobs: trainings beside each other; by default as many as the cores allow, on a GPU one.
+        threads: of the processor for each of them.
+        device: where networks run: auto, cpu, cuda:0, ...
     """
 
-    name: str
-    stages: int
-    settings: int
-    seconds: float
-    history: list[dict[str, float]]
-    entries: list[tuple[Cache, Entry]]
+    jobs: int | None = None
+    threads: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "threads")
+        if self.jobs is not None:
+            require_positive(self, "jobs")
+
+    def resolved_jobs(self) -> int:
+        """``jobs``, with its default resolved."""
+        if self.jobs is not None:
+            return self.jobs
+        if resolve_device(self.device).type == "cuda":
+            return 1
+        return max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
 def compare(
-    methods: tuple[MethodName, ...],
-    cache: Cache,
+    names: Sequence[str],
+    caches: Sequence[Cache],
     out: Path,
-    settings: ComparisonSettings,
     *,
-    seeds: int,
-    accuracies: tuple[float, ...],
-    split: str,
-    device: str,
-) -> pd.DataFrame:
-    """Train what is not trained yet under ``out``, evaluate it, and return the table of trainings.
+    seeds: int = 1,
+    settings: object = None,
+    modules: Sequence[str] = (),
+    split: str = "test",
+    metric: Metric = "top1",
+    title: str | None = None,
+    overlay: str | None = None,
+    machine: Machine = Machine(),
+) -> Run:
+    """Train and test what is not on disk yet under ``out``, and sum up all that is there.
 
-    Writes result tables (``results/``), ``summary.csv``, ``areas.csv``, ``curve.png``, ``learning.csv`` and
-    ``learning.png`` (validation accuracy over training time), and ``training.csv``.
+    Args:
+        names: methods of the table (``compare.registry``).
+        caches: one for all seeds, or one for each: the same videos, each with a recognizer of its own.
+        out: the comparison's folder.
+        seeds: trainings of each method, with seeds 0, 1, ...
+        settings: an instance of ``registry.settings_type``; other methods have their defaults.
+        modules: where methods stand that are not ours, for the processes that train.
+        split: that is tested.
+        metric: of curves and intervals.
+        title: stands above the pictures; by default the cache and the split.
+        overlay: a data set whose published figures the curve shows too (``compare.reported``).
+        machine: how the work is spread.
 
     Raises:
-        InputError: ``out`` holds trainings of other settings, or the cache lacks what a method needs.
+        InputError: a method is unknown, the folder holds a comparison of other data, splits or settings, the
+            caches do not belong together, or a method's settings do not fit them.
     """
-    if len(set(methods)) < len(methods):
-        raise InputError(f"methods: found {', '.join(methods)}, expected each once")
-    for needed in (split, "validation"):
-        cache.rows(needed)  # its error lists the splits that there are
-    least = 1 / cache.num_candidates
-    shares = settings.exit_shares
-    if len(set(shares)) < len(shares) or not all(least <= share <= 1 for share in shares):
-        raise InputError(f"exit_shares: found {shares}, expected different ones from {least:.3g} to 1")
-    learning, trainings = [], []
-    for method in methods:
-        for seed in range(seeds):
-            folder = out / "agents" / f"{method}-{seed}"
-            trained = TRAINERS[method](cache, settings, folder, seed, device)
-            tables = [evaluate(entry, on, split) for on, entry in trained.entries]
-            write_results(pd.concat(tables, ignore_index=True), out / "results" / f"{method}-{seed}.parquet")
-            curve = pd.DataFrame(trained.history, columns=["seconds", "validation"]).dropna()
-            if curve.empty:
-                raise InputError(f"{folder}: holds a training that was not validated; move it away")
-            learning.append(curve.assign(method=trained.name, seed=seed))
-            reached = {
-                f"seconds to {accuracy:g}": curve["seconds"][curve["validation"] >= accuracy].min()
-                for accuracy in accuracies
-            }
-            row = {
-                "method": trained.name,
-                "seed": seed,
-                "stages": trained.stages,
-                "settings": trained.settings,
-            }
-            trainings.append({**row, "training seconds": trained.seconds, **reached})
-    # Only what was asked for now, whatever else an earlier call left there.
-    files = [out / "results" / f"{method}-{seed}.parquet" for method in methods for seed in range(seeds)]
-    write_summary(read_results(*files), out, title=f"{cache.path.name}, {split} split")
-    pd.concat(learning, ignore_index=True).to_csv(out / "learning.csv", index=False)
-    plot_learning(pd.read_csv(out / "learning.csv"), out / "learning.png")
-    table = pd.DataFrame(trainings)
-    table.to_csv(out / "training.csv", index=False)
-    return table
-
-
-def _adafocus(cache: Cache, settings: ComparisonSettings, folder: Path, seed: int, device: str) -> Trained:
-    own = replace(settings.adafocus, seed=seed)
-    agent = train_adafocus(cache, own, folder, device=device, validate=True)
-    assert agent.patch_cache is not None
-    history, before = [], 0.0
-    for stage, seconds in sorted(agent.stage_seconds.items()):
-        history += [
-            {"seconds": before + row["seconds"], "validation": row["validation"]}
-            for row in agent.stage_history.get(stage, [])
-            if "validation" in row
-        ]
-        before += seconds
-    entries = [(agent.patch_cache, adafocus_entry(agent, fine_tuned=last)) for last in (False, True)]
-    # Stages 1 to 3 are AdaFocus's own; stage 0 prepares its networks, as torchvision's weights do elsewhere.
-    return Trained(
-        adafocus_name(own.classifier), len(STAGES) - 1, _count(asdict(own)), agent.training_seconds, history,
-        entries,
-    )  # fmt: skip
-
-
-def _adafocus_v2(cache: Cache, settings: ComparisonSettings, folder: Path, seed: int, device: str) -> Trained:
-    own = replace(settings.adafocus_v2, seed=seed)
-    agent = train_adafocus_v2(cache, own, folder, device=device, validate=True)
-    budgets = [None, *(share * agent.gflops for share in settings.exit_shares)]
-    entries = [(cache, adafocus_v2_entry(agent, budget)) for budget in budgets]
-    return Trained(
-        adafocus_v2_name(own), 1, _count(asdict(own)), agent.training_seconds, agent.history, entries
+    methods = registry.find(names)
+    if not methods:
+        raise InputError(f"methods: found none, expected some of {', '.join(registry.table())}")
+    of_seed = _by_seed(caches, seeds)
+    for cache in of_seed.values():
+        cache.rows(split)  # its error lists the splits that there are
+    chosen = registry.with_those_built_on(methods)
+    given = registry.settings_of(chosen, settings)
+    run = claim(
+        out,
+        caches=of_seed,
+        split=split,
+        title=f"{caches[0].path.name}, {split} split" if title is None else title,
+        methods={name: asdict(own) for name, own in given.items()},
     )
+    resolve_device(machine.device)
+    work = [
+        (method, Job(cache, split, seed, out / f"seed-{seed}" / "agents", given, machine.device))
+        for method in _in_order(methods)
+        for seed, cache in of_seed.items()
+    ]
+    open_work = [(method, job) for method, job in work if not _finished(out, method, job)]
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(machine.threads)
+        _train([(m, j) for m, j in open_work if m.trains], out, machine, modules)
+    for method, job in open_work:
+        _test(out, method, job)
+    return sum_up(run, metric=metric, overlay=overlay)
 
 
-TRAINERS: dict[str, Callable[[Cache, ComparisonSettings, Path, int, str], Trained]] = {
-    "adafocus": _adafocus,
-    "adafocus-v2": _adafocus_v2,
-}
+def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> Run:
+    """Everything that is made of a run's result tables: joined table, summary, claims, pictures."""
+    folder = run.folder
+    files = sorted(folder.glob("seed-*/results/*.parquet"))
+    results = read_results(*files)
+    write_results(results, folder / "results.parquet")
+    trainings, learning = _trainings(folder)
+    trainings.to_csv(folder / "training.csv", index=False)
+    learning.to_csv(folder / "learning.csv", index=False)
+    if len(learning):
+        plot_learning(pd.read_csv(folder / "learning.csv"), folder / "learning.png")
+    write_summary(results, folder, metric=metric, title=run.title, overlay=overlay)
+    write_claims(measure_claims(results), folder)
+    draw_pictures(Run(folder))
+    return Run(folder)
 
 
-def _count(settings: Any) -> int:
-    """Numbers and names in nested settings, the seed aside."""
-    if isinstance(settings, (tuple, list)):
-        return sum(map(_count, settings))
-    if not isinstance(settings, dict):
-        return 1
-    return sum(_count(value) for name, value in settings.items() if name != "seed")
+def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
+    if seeds < 1:
+        raise InputError(f"seeds: found {seeds}, expected at least 1")
+    if len(caches) not in (1, seeds):
+        raise InputError(
+            f"path: found {len(caches)} caches for {seeds} seeds, expected one for all seeds or one for each"
+        )
+    for cache in caches[1:]:
+        for what, found, first in (
+            ("videos", cache.meta["build"]["annotations"], caches[0].meta["build"]["annotations"]),
+            ("candidate frames", cache.num_candidates, caches[0].num_candidates),
+        ):
+            if found != first:
+                raise InputError(
+                    f"path: caches of different {what} cannot be compared: {first} in {caches[0].path}, "
+                    f"{found} in {cache.path}"
+                )
+    return {seed: caches[seed % len(caches)] for seed in range(seeds)}
+
+
+def _in_order(methods: Sequence[Method]) -> list[Method]:
+    """Those that others build on first, so that these find their trainings done."""
+    names = {method.name for method in methods}
+    return [method for method in registry.with_those_built_on(methods) if method.name in names]
+
+
+def _table_file(out: Path, method: Method, job: Job) -> Path:
+    return out / f"seed-{job.seed}" / "results" / f"{method.name}.parquet"
+
+
+def _record_file(out: Path, method: Method, job: Job) -> Path:
+    return out / f"seed-{job.seed}" / "results" / f"{method.name}.json"
+
+
+def _finished(out: Path, method: Method, job: Job) -> bool:
+    """Whether the result table is there and whole; what is not is said, and done again."""
+    file = _table_file(out, method, job)
+    if not file.is_file():
+        return False
+    try:
+        results = read_results(file)
+        videos = set(job.cache.index["video"].iloc[job.cache.rows(job.split)])
+        groups = results.groupby(["method", "setting", "seed"])["video"]
+        if not all(set(group) == videos for _, group in groups):
+            raise InputError(f"{file}: not every video of the split is in it")
+        json.loads(_record_file(out, method, job).read_text())
+    except (InputError, OSError, ValueError) as error:
+        tqdm.write(f"{method.name}, seed {job.seed}: its results are not whole and are made anew ({error})")
+        return False
+    return True
+
+
+def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules: Sequence[str]) -> None:
+    """Train what is not trained yet; one that fails does not keep the others from finishing."""
+    jobs = min(machine.resolved_jobs(), len(work))
+    if jobs <= 1:
+        for method, job in work:
+            method.entries(job, job.settings[method.name])
+        return
+    failed: list[tuple[str, BaseException]] = []
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    bar = tqdm(total=len(work), desc=f"training, {jobs} beside each other", unit="training")
+    try:
+        futures: dict[Future[None], str] = {}
+        for method, job in work:
+            log = out / f"seed-{job.seed}" / "logs" / f"{method.name}.txt"
+            futures[pool.submit(_trained, method.name, job, log, machine.threads, tuple(modules))] = (
+                f"{method.name}, seed {job.seed} (its output: {log})"
+            )
+        for future in as_completed(futures):
+            bar.update()
+            bar.set_postfix_str(f"done: {futures[future].split(' (')[0]}")
+            if (error := future.exception()) is not None:
+                failed.append((futures[future], error))
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
+    for what, error in failed:
+        tqdm.write(f"failed: {what}: {error}")
+    if failed:
+        what, error = failed[0]
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                "a training's process was ended from outside, often because memory ran out; run the command "
+                f"again with fewer --machine.jobs than {jobs}, it goes on where it was"
+            ) from error
+        if isinstance(error, InputError):
+            raise InputError(f"{what}: {error}") from error
+        raise error
+
+
+def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, ...]) -> None:
+    """In a process of its own: train one method, what it prints going to a file."""
+    torch.set_num_threads(threads)
+    registry.load(modules)
+    (method,) = registry.find([name])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        method.entries(job, job.settings[name])
+
+
+def _test(out: Path, method: Method, job: Job) -> None:
+    """Evaluate all entries of a method with one seed, and keep what their trainings took beside the table."""
+    entries = method.entries(job, job.settings[method.name])
+    if not entries:
+        raise InputError(f"method {method.name!r}: gave no entries, expected at least one")
+    tables = [
+        evaluate(entry, job.cache, job.split)
+        for entry in tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting")
+    ]
+    trainings = [
+        {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}
+        for entry in _once(entries)
+    ]
+    write_bytes(_record_file(out, method, job), json.dumps(trainings).encode())
+    write_results(join_results(tables), _table_file(out, method, job))
+
+
+def _once(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The first entry of each training: others are the same agent at another budget."""
+    seen = []
+    for entry in entries:
+        if entry.training.seconds and entry.training not in seen:
+            seen.append(entry.training)
+            yield entry
+
+
+def _trainings(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for each training, and a row for each time that one was validated."""
+    rows: list[dict[str, Any]] = []
+    learning: list[dict[str, Any]] = []
+    for file in sorted(folder.glob("seed-*/results/*.json")):
+        for training in json.loads(file.read_text()):
+            history = pd.DataFrame(training.pop("history"), columns=["seconds", "validation"])
+            reached = {
+                f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()
+                for accuracy in ACCURACIES
+            }
+            rows.append({**training, **reached})
+            of = {name: training[name] for name in ("method", "setting", "seed")}
+            learning += [{**of, "seconds": x, "validation": y} for x, y in history.to_numpy().tolist()]
+    columns = ["method", "setting", "seed", "seconds", "stages", "settings"]
+    return (
+        pd.DataFrame(rows, columns=[*columns, *(f"seconds to {accuracy:g}" for accuracy in ACCURACIES)]),
+        pd.DataFrame(learning, columns=["method", "setting", "seed", "seconds", "validation"]),
+    )

@@ -1,261 +1,410 @@
-"""The methods by name, and how each becomes an entry of a comparison."""
+"""Our methods: a function each, which the table of methods (``compare.registry``) lists by name."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from agents.adafocus import CLASSIFIER, AdaFocus
 from agents.adafocus_settings import AdaFocusSettings
-from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.conditional_exit import DEFAULT_EXIT, ExitRule
-from agents.ocsampler import OCSampler, OCSamplerSettings
-from baselines.heuristics import HEURISTICS, check_num_frames
-from baselines.oracle import oracle
-from baselines.patches import PATCH_RULES, patch_setting
-from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
-from video_env.cache.store import Cache, write_bytes
+from agents.ocsampler import OCSamplerSettings
+from baselines.early_exit import EarlyExit
+from baselines.heuristics import HEURISTICS
+from baselines.patches import PATCH_RULES
+from baselines.sb3 import SB3Settings
+from compare.entries import (
+    ALL_FRAMES,
+    adafocus_entry,
+    adafocus_v2_entry,
+    ocsampler_entry,
+    patches_of_adafocus,
+    saved_entry,
+    train_adafocus,
+    train_adafocus_v2,
+    train_ocsampler,
+    train_sb3_to_file,
+    untrained_entry,
+)
+from compare.registry import Job, method
+from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry
 
-ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
-ALL_FRAMES = "all frames"
-UNTRAINED_FRAMES = (*HEURISTICS, "oracle", ALL_FRAMES)
-UNTRAINED = (*UNTRAINED_FRAMES, *PATCH_RULES)
+# Frames without a training.
 
 
-def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: int = 0) -> Entry:
-    """A heuristic, an oracle, or all candidate frames; the number of frames is not of those for patches.
+@dataclass(frozen=True)
+class NumFrames:
+    """Numbers of frames.
 
-    Raises:
-        InputError: the name is unknown, the number of frames does not fit the cache, or it lacks patches.
+    Attributes:
+        num_frames: numbers of frames, one point on the curve each.
     """
-    if name not in UNTRAINED:
-        raise InputError(f"method {name!r}: expected a saved agent's file or one of {', '.join(UNTRAINED)}")
-    if name in PATCH_RULES:
-        setting, rule = patch_setting(cache), PATCH_RULES[name](cache, split, seed)
-        return Entry(name, setting, seed, PATCH_SELECT, rule, {"observation": "index"})
-    if name == ALL_FRAMES:
-        num_frames = cache.num_candidates
-    check_num_frames(cache, num_frames)
-    if name == "oracle":
-        policy = oracle(cache, num_frames, split)
-    else:
-        policy = HEURISTICS["uniform" if name == ALL_FRAMES else name](cache, num_frames, split, seed)
-    options = {"num_frames": num_frames, "observation": "index"}
-    return Entry(name, f"N = {num_frames}", seed, ONE_STEP, policy, options)
+
+    num_frames: tuple[int, ...] = (1, 2, 3, 4, 6)
 
 
-def train_ocsampler(
-    cache: Cache,
-    settings: OCSamplerSettings,
-    file: Path,
-    *,
-    drawn: Sequence[Cache] = (),
-    device: str = "auto",
-) -> OCSampler:
-    """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
-    agent = OCSampler(cache, settings, drawn=drawn, device=device)
-    if file.is_file():
-        finished = OCSampler.load(file, cache=cache, device=device)
-        _require_same_training(file, finished.settings, finished.trained_on, settings, agent.trained_on)
-        return finished
-    checkpoint = file.with_suffix(".checkpoint")
-    agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
-    agent.save(file)
-    checkpoint.unlink()
-    return agent
+def _untrained(title: str, about: str) -> None:
+    @method(title.replace(" ", "-"), about=about, settings=NumFrames(), trains=False)
+    def untrained(job: Job, settings: NumFrames) -> list[Entry]:
+        return [untrained_entry(title, job.cache, job.split, n, job.seed) for n in settings.num_frames]
 
 
-def ocsampler_entry(agent: OCSampler) -> Entry:
-    """The agent with N frames for every video, or with its frame-number budget if it has a λ."""
-    method, setting = ocsampler_name(agent.settings), f"N = {agent.settings.num_frames}"
-    options: dict[str, Any] = {"observation": agent.observation, "num_frames": agent.settings.num_frames}
-    if agent.cost_per_gflop is not None:
-        method, setting = f"{method}, budget", f"λ = {agent.cost_per_gflop:g}"
-        del options["num_frames"]
-    seconds = agent.training_seconds
-    return Entry(method, setting, agent.settings.seed, ONE_STEP, agent, options, seconds)
+for _title, _about in {
+    "uniform": "the centres of N uniform segments",
+    "random": "N random frames",
+    "centre": "the N frames in the middle",
+    "motion": "the N frames that differ most from the one before",
+    "single-frame confidence": "the N frames of which the recognizer, seeing one alone, is surest",
+    "oracle": "the N frames that are best by the true label: the upper bound",
+}.items():
+    assert _title in (*HEURISTICS, "oracle")
+    _untrained(_title, _about)
 
 
-def ocsampler_name(settings: OCSamplerSettings) -> str:
-    """The agent's name in tables and curves, by how it is trained."""
-    return (
-        "OCSampler"
-        + ("" if settings.skim == "cached" else ", end to end")
-        + ("" if settings.estimator == "sampled" else ", exact")
-    )
+@method("all-frames", about="every candidate frame", trains=False)
+def all_frames(job: Job, settings: object) -> list[Entry]:
+    return [untrained_entry(ALL_FRAMES, job.cache, job.split, 0, job.seed)]
 
 
-def train_adafocus(
-    cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto", validate: bool = False
-) -> AdaFocus:
-    """Train an AdaFocus in a folder, from where an interrupted call left off: its stages, its cache with the
-    patches (unless the cache given has them), and ``agent.pt``."""
-    agent = AdaFocus(cache, settings, folder=folder, device=device)
-    agent.learn(log_folder=folder / "logs", validate=validate)
-    agent.save(folder / "agent.pt")
-    return agent
+@dataclass(frozen=True)
+class EarlyExitSettings:
+    """Budgets and the rule of the exit.
 
-
-def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
-    """The agent with its classifier of stage 3, or with that of stage 1."""
-    assert agent.patch_cache is not None
-    options: dict[str, Any] = {"observation": "index"}
-    fine_tuned = fine_tuned and CLASSIFIER in agent.stage_seconds
-    if fine_tuned:
-        options["classifier"] = agent.classifier
-    method = adafocus_name(agent.classifier.name) + ("" if fine_tuned else ", stage 2")
-    setting = patch_setting(agent.patch_cache)
-    seconds = sum(taken for stage, taken in agent.stage_seconds.items() if fine_tuned or stage < CLASSIFIER)
-    return Entry(method, setting, agent.settings.seed, PATCH_SELECT, agent, options, seconds)
-
-
-def adafocus_name(classifier: str) -> str:
-    """The agent's name in tables and curves, by its classifier."""
-    return "AdaFocus" if classifier == "running_max" else "AdaFocus, GRU classifier"
-
-
-def train_adafocus_v2(
-    cache: Cache, settings: AdaFocusV2Settings, folder: Path, *, device: str = "auto", validate: bool = False
-) -> AdaFocusV2:
-    """Train an AdaFocusV2 in a folder, from where an interrupted call left off: its checkpoint, and
-    ``agent.pt``."""
-    agent = AdaFocusV2(cache, settings, folder=folder, device=device)
-    agent.learn(log_folder=folder / "logs", validate=validate)
-    agent.save(folder / "agent.pt")
-    return agent
-
-
-def adafocus_v2_entry(
-    agent: AdaFocusV2,
-    gflops: float | None = None,
-    rule: ExitRule = DEFAULT_EXIT,
-    *,
-    method: str | None = None,
-) -> Entry:
-    """The agent on all frames, or with conditional exit at a budget in GFLOPs per video."""
-    method, setting = method or adafocus_v2_name(agent.settings), f"{agent.settings.patch_size}²"
-    options: dict[str, Any] = {}
-    if gflops is not None:
-        agent.thresholds(gflops, rule)  # an impossible budget is said here
-        special = "" if rule == DEFAULT_EXIT else f" by {rule.criterion}, {rule.schedule}, every {rule.every}"
-        method = f"{method}, exit{special}"
-        setting = f"{setting}, {gflops:.3g} GFLOPs"
-        options = {"gflops": gflops, "rule": rule}
-    return Entry(method, setting, agent.settings.seed, None, agent, options, agent.training_seconds)
-
-
-def adafocus_v2_name(settings: AdaFocusV2Settings) -> str:
-    """The agent's name in tables and curves, by its policy and the ingredients that are not as by default."""
-    policy = ", fully connected policy" if settings.policy == "fully_connected" else ""
-    default = asdict(AdaFocusV2Settings().ingredients)
-    different = [
-        f", {'with' if there else 'no'} {name.replace('_', ' ')}"
-        for name, there in asdict(settings.ingredients).items()
-        if there != default[name]
-    ]
-    return f"AdaFocusV2{policy}{''.join(different)}"
-
-
-def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
-    """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
-    trained_on = cache.identity
-    if ALGORITHMS[settings.algorithm].of_patches:
-        trained_on += f", glance+patches {cache.fingerprint('glance', 'patches')}"
-    if file.is_file() and file.with_suffix(".json").is_file():
-        record = _read_record(file.with_suffix(".json"))
-        found = SB3Settings(**record["settings"])
-        _require_same_training(file, found, record["trained_on"], settings, trained_on)
-        return
-    begun = time.perf_counter()
-    model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
-    seconds = time.perf_counter() - begun
-    model.save(file)
-    record = {"settings": asdict(settings), "trained_on": trained_on, "training_seconds": seconds}
-    write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
-
-
-def saved_entry(
-    file: Path,
-    cache: Cache,
-    *,
-    cost_per_gflop: float | None = None,
-    gflops: float | None = None,
-    rule: ExitRule = DEFAULT_EXIT,
-    device: str = "auto",
-) -> Entry:
-    """A saved agent: an OCSampler's, AdaFocus's or AdaFocusV2's file, or a Stable-Baselines3 .zip with its
-    .json beside it.
-
-    Args:
-        file: the agent.
-        cache: what it will act on.
-        cost_per_gflop: λ of an OCSampler's frame-number budget, instead of its own.
-        gflops: budget per video of an AdaFocusV2, which then exits early.
-        rule: of that exit.
-        device: where it runs.
-
-    Raises:
-        InputError: the file is missing, is no agent, was trained for another cache's shape, has no
-            budget that a λ could steer or no exit, or the budget is out of its range.
+    Attributes:
+        mean_frames: budgets, frames per training video on average, one point on the curve each.
+        rule: when a video is left.
     """
-    kind = None if file.suffix == ".zip" else _agent_of(file)
-    if kind != "AdaFocusV2" and gflops is not None:
-        raise InputError(f"gflops {gflops:g}: {file} has no conditional exit")
-    if kind in ("AdaFocus", "AdaFocusV2") and cost_per_gflop is not None:
-        raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
-    if kind == "AdaFocusV2":
-        return adafocus_v2_entry(AdaFocusV2.load(file, cache=cache, device=device), gflops, rule)
-    if kind == "AdaFocus":
-        return adafocus_entry(AdaFocus.load(file, cache=cache, device=device))
-    if file.suffix != ".zip":
-        agent = OCSampler.load(file, cache=cache, device=device)
-        if cost_per_gflop is not None:
-            agent.cost_per_gflop = cost_per_gflop
-        return ocsampler_entry(agent)
-    if cost_per_gflop is not None:
-        raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
-    record = _read_record(file.with_suffix(".json"))
-    settings = SB3Settings(**record["settings"])
-    policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
-    algorithm = ALGORITHMS[settings.algorithm]
-    method = algorithm.title + (", exit" if settings.allow_exit else "")
-    return Entry(
-        method, settings.setting(cache), settings.seed, algorithm.environment, policy,
-        settings.environment_options(), record["training_seconds"],
-    )  # fmt: skip
+
+    mean_frames: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0, 8.0)
+    rule: ExitRule = DEFAULT_EXIT
 
 
-def _agent_of(file: Path) -> str | None:
-    """The kind of agent that a file holds; None where loading it will have to say what is wrong."""
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        return str(saved["agent"])
-    except Exception:  # torch raises many kinds for a file that is no checkpoint
-        return None
-
-
-def _require_same_training(
-    file: Path, found: object, found_on: str, settings: object, wanted_on: str
-) -> None:
-    if found != settings or found_on != wanted_on:
-        raise InputError(
-            f"{file}: holds an agent with {found}, trained on {found_on}; now {settings} on "
-            f"{wanted_on} were asked for. Choose another file or delete this one"
+@method(
+    "early-exit",
+    about="uniform frames from coarse to fine until the recognizer is sure (after FrameExit)",
+    settings=EarlyExitSettings(),
+    trains=False,
+)
+def early_exit(job: Job, settings: EarlyExitSettings) -> list[Entry]:
+    return [
+        Entry(
+            "early exit", f"{budget:g} frames", job.seed, "FrameSelect-v0",
+            EarlyExit(job.cache, job.split, budget, settings.rule), {"observation": "index"},
         )
+        for budget in settings.mean_frames
+    ]  # fmt: skip
 
 
-def _read_record(file: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(file.read_text())
-        return {name: record[name] for name in ("settings", "trained_on", "training_seconds")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error
+# OCSampler.
+
+
+@dataclass(frozen=True)
+class OCSamplerCurve:
+    """OCSamplers for several numbers of frames.
+
+    Attributes:
+        num_frames: numbers of frames, one training each.
+        training: what the trainings share.
+    """
+
+    num_frames: tuple[int, ...] = (1, 2, 3, 4)
+    training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
+
+
+def _ocsamplers(job: Job, settings: OCSamplerCurve, name: str) -> list[Entry]:
+    entries = []
+    for count in settings.num_frames:
+        own = replace(settings.training, num_frames=count, seed=job.seed)
+        agent = train_ocsampler(job.cache, own, job.folder / f"{name}-{count}.pt", device=job.device)
+        entries.append(ocsampler_entry(agent))
+    return entries
+
+
+@method("ocsampler", about="N frames in one step, trained on cached features", settings=OCSamplerCurve())
+def ocsampler(job: Job, settings: OCSamplerCurve) -> list[Entry]:
+    return _ocsamplers(job, settings, "ocsampler")
+
+
+@method(
+    "ocsampler-end-to-end",
+    about="the same, trained with its skim network from frames, by the exact gradient",
+    settings=OCSamplerCurve((1, 2, 3), OCSamplerSettings(skim="small_skim", estimator="exact", epochs=15)),
+)
+def ocsampler_end_to_end(job: Job, settings: OCSamplerCurve) -> list[Entry]:
+    return _ocsamplers(job, settings, "ocsampler-end-to-end")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """An OCSampler with a frame-number budget.
+
+    Attributes:
+        costs: λ, one point on the curve each.
+        training: of the one agent; its λ is turned afterwards.
+    """
+
+    costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
+    training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
+
+
+@method("ocsampler-budget", about="the same with a frame-number budget", settings=Costs())
+def ocsampler_budget(job: Job, settings: Costs) -> list[Entry]:
+    if not settings.costs:
+        raise InputError("costs: found none, expected at least one")
+    file = job.folder / "ocsampler-budget.pt"
+    own = replace(settings.training, seed=job.seed, cost_per_gflop=settings.costs[0])
+    train_ocsampler(job.cache, own, file, device=job.device)
+    return [saved_entry(file, job.cache, cost_per_gflop=cost, device=job.device) for cost in settings.costs]
+
+
+# AdaFocus, whose first two stages make the patches that all of PatchSelect-v0 needs.
+
+
+@dataclass(frozen=True)
+class AdaFocusSizes:
+    """AdaFocus at several patch sizes.
+
+    Attributes:
+        patch_sizes: sides of patches in pixels of the cache's frames, one training each.
+        training: what the trainings share.
+    """
+
+    patch_sizes: tuple[int, ...] = (24, 36, 48)
+    training: AdaFocusSettings = field(default_factory=AdaFocusSettings)
+
+
+def _sizes(cache: Cache, asked: tuple[int, ...]) -> tuple[int, ...]:
+    """The patch sizes that were asked for; in a cache that has patches already, their own.
+
+    Raises:
+        InputError: that is none of those asked for.
+    """
+    if "patches" not in cache:
+        return asked
+    own = cache.meta["arrays"]["patches"]["source"].get("patch_size")
+    if own is None:
+        return asked[:1]
+    if own not in asked:
+        raise InputError(
+            f"patch_sizes: found {', '.join(map(str, asked))}; cache {cache.path} has patches of {own} "
+            "pixels already, and no others can be chosen on it"
+        )
+    return (own,)
+
+
+def _adafocus_settings(job: Job, size: int, curve: AdaFocusSizes) -> AdaFocusSettings:
+    return replace(curve.training, patch_size=size, seed=job.seed)
+
+
+def _patch_cache(job: Job, size: int) -> Cache:
+    """The cache with patches of this size: the comparison's own, or that of the method ``adafocus``."""
+    if "patches" in job.cache:
+        return job.cache
+    own = _adafocus_settings(job, size, job.settings["adafocus"])
+    return patches_of_adafocus(job.cache, own, job.folder / f"adafocus-{size}", device=job.device)
+
+
+def _adafocus(job: Job, settings: AdaFocusSizes, name: str) -> list[Entry]:
+    entries = []
+    for size in _sizes(job.cache, settings.patch_sizes):
+        own = _adafocus_settings(job, size, settings)
+        agent = train_adafocus(
+            job.cache, own, job.folder / f"{name}-{size}", device=job.device, validate=_validates(job)
+        )
+        entries += [adafocus_entry(agent, fine_tuned=fine_tuned) for fine_tuned in (False, True)]
+    return entries
+
+
+def _validates(job: Job) -> bool:
+    return bool((job.cache.index["split"] == "validation").any())
+
+
+@method(
+    "adafocus", about="a patch in every frame, chosen by PPO: the first version", settings=AdaFocusSizes()
+)
+def adafocus(job: Job, settings: AdaFocusSizes) -> list[Entry]:
+    return _adafocus(job, settings, "adafocus")
+
+
+@method(
+    "adafocus-gru",
+    about="the same with the published GRU classifier",
+    settings=AdaFocusSizes((36,), AdaFocusSettings(classifier="gru", hidden=128)),
+)
+def adafocus_gru(job: Job, settings: AdaFocusSizes) -> list[Entry]:
+    return _adafocus(job, settings, "adafocus-gru")
+
+
+@dataclass(frozen=True)
+class AdaFocusV2Sizes:
+    """AdaFocusV2 at several patch sizes.
+
+    Attributes:
+        patch_sizes: sides of patches in pixels of the cache's frames, one training each.
+        exit_sizes: those of them at which conditional exit is evaluated too.
+        exit_shares: its budgets, as shares of the GFLOPs of all frames, one point on the curve each.
+        rule: of that exit.
+        training: what the trainings share.
+    """
+
+    patch_sizes: tuple[int, ...] = (24, 36, 48)
+    exit_sizes: tuple[int, ...] = (36,)
+    exit_shares: tuple[float, ...] = (0.9, 0.75, 0.6, 0.5)
+    rule: ExitRule = DEFAULT_EXIT
+    training: AdaFocusV2Settings = field(default_factory=AdaFocusV2Settings)
+
+
+def _adafocus_v2(job: Job, settings: AdaFocusV2Sizes, name: str) -> list[Entry]:
+    shares, least = settings.exit_shares, 1 / job.cache.num_candidates
+    if len(set(shares)) < len(shares) or not all(least <= share <= 1 for share in shares):
+        raise InputError(f"exit_shares: found {shares}, expected different ones from {least:.3g} to 1")
+    entries = []
+    for size in settings.patch_sizes:
+        own = replace(settings.training, patch_size=size, seed=job.seed)
+        agent = train_adafocus_v2(
+            job.cache, own, job.folder / f"{name}-{size}", device=job.device, validate=_validates(job)
+        )
+        budgets = [share * agent.gflops for share in shares] if size in settings.exit_sizes else []
+        entries.append(adafocus_v2_entry(agent))
+        entries += [adafocus_v2_entry(agent, budget, settings.rule) for budget in budgets]
+    return entries
+
+
+@method(
+    "adafocus-v2",
+    about="a patch in every frame, trained end to end, with conditional exit",
+    settings=AdaFocusV2Sizes(),
+)
+def adafocus_v2(job: Job, settings: AdaFocusV2Sizes) -> list[Entry]:
+    return _adafocus_v2(job, settings, "adafocus-v2")
+
+
+@method(
+    "adafocus-v2-fully-connected",
+    about="the same with the published policy",
+    settings=AdaFocusV2Sizes(
+        (36,), (), training=AdaFocusV2Settings(policy="fully_connected", policy_hidden=128)
+    ),
+)
+def adafocus_v2_fully_connected(job: Job, settings: AdaFocusV2Sizes) -> list[Entry]:
+    return _adafocus_v2(job, settings, "adafocus-v2-fully-connected")
+
+
+@dataclass(frozen=True)
+class PatchSizes:
+    """Patch sizes.
+
+    Attributes:
+        patch_sizes: sides of patches in pixels of the cache's frames, one point on the curve each.
+    """
+
+    patch_sizes: tuple[int, ...] = (24, 36, 48)
+
+
+def _patch_rule(title: str, about: str) -> None:
+    @method(title.replace(" ", "-"), about=about, settings=PatchSizes(), builds_on=("adafocus",))
+    def rule(job: Job, settings: PatchSizes) -> list[Entry]:
+        caches = [_patch_cache(job, size) for size in _sizes(job.cache, settings.patch_sizes)]
+        return [replace(untrained_entry(title, on, job.split, 0, job.seed), cache=on) for on in caches]
+
+
+for _title, _about in {
+    "random patch": "a random patch in every frame",
+    "centre patch": "the patch in the middle of every frame",
+    "most-moving patch": "the patch that differs most from the frame before",
+    "patch oracle": "the patch that most raises the true class's probability, frame by frame",
+}.items():
+    assert _title in PATCH_RULES
+    _patch_rule(_title, _about)
+
+
+# Stable-Baselines3.
+
+
+@dataclass(frozen=True)
+class SB3NumFrames:
+    """An algorithm that chooses N frames in one step.
+
+    Attributes:
+        num_frames: numbers of frames, one training each.
+        training: what the trainings share.
+    """
+
+    num_frames: tuple[int, ...] = (1, 2, 3)
+    training: SB3Settings = field(default_factory=SB3Settings)
+
+
+@dataclass(frozen=True)
+class SB3Costs:
+    """An algorithm that weighs accuracy against GFLOPs.
+
+    Attributes:
+        costs: λ, one training each.
+        training: what the trainings share.
+    """
+
+    costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
+    training: SB3Settings = field(default_factory=SB3Settings)
+
+
+@dataclass(frozen=True)
+class SB3Patches:
+    """An algorithm that chooses a patch in every frame.
+
+    Attributes:
+        patch_sizes: sides of patches in pixels of the cache's frames, one training each.
+        training: what the trainings share.
+    """
+
+    patch_sizes: tuple[int, ...] = (36,)
+    training: SB3Settings = field(default_factory=SB3Settings)
+
+
+def _sb3(job: Job, on: Cache, settings: SB3Settings, name: str, **varied: Any) -> Entry:
+    file = job.folder / f"{name}.zip"
+    train_sb3_to_file(on, replace(settings, seed=job.seed, **varied), file, device=job.device)
+    return replace(saved_entry(file, on, device=job.device), cache=on)
+
+
+@dataclass(frozen=True)
+class SB3PatchCosts:
+    """An algorithm that may stop before the last frame.
+
+    Attributes:
+        patch_size: side of a patch in pixels of the cache's frames.
+        costs: λ, one training each.
+        training: what the trainings share.
+    """
+
+    patch_size: int = 36
+    costs: tuple[float, ...] = (4.0, 8.0, 12.0)
+    training: SB3Settings = field(default_factory=SB3Settings)
+
+
+def _chooses_num_frames(name: str, about: str, training: SB3Settings, num_frames: tuple[int, ...]) -> None:
+    @method(name, about=about, settings=SB3NumFrames(num_frames, training))
+    def entries(job: Job, settings: SB3NumFrames) -> list[Entry]:
+        return [
+            _sb3(job, job.cache, settings.training, f"{name}-{count}", num_frames=count)
+            for count in settings.num_frames
+        ]
+
+
+def _weighs_costs(name: str, about: str, training: SB3Settings, costs: tuple[float, ...]) -> None:
+    @method(name, about=about, settings=SB3Costs(costs, training))
+    def entries(job: Job, settings: SB3Costs) -> list[Entry]:
+        return [
+            _sb3(job, job.cache, settings.training, f"{name}-{cost:g}", cost_per_gflop=cost)
+            for cost in settings.costs
+        ]
+
+
+_chooses_num_frames("ppo", "PPO: N frames in one step", SB3Settings(), (1, 2, 3))
+_weighs_costs(
+    "maskable-ppo",
+    "MaskablePPO: one frame after another, or stop",
+    SB3Settings(algorithm="maskable-ppo"),
+    (1.0, 4.0, 12.0, 24.0),
+)

@@ -9,16 +9,16 @@ from typing import Literal
 from agents.adafocus import AdaFocus
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.conditional_exit import DEFAULT_EXIT, ExitRule
 from agents.ocsampler import OCSampler
 from agents.published import load_published
 from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
 from agents.published_ocsampler import PublishedOCSampler
-from compare.methods import adafocus_entry, adafocus_v2_entry, ocsampler_entry
+from compare.entries import adafocus_entry, adafocus_v2_entry, ocsampler_entry
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.store import Cache, sha256_of
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
+from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry
 from video_env.models.classifiers import NAME as CLASSIFIER
 from video_env.models.encoders import CacheEncoder

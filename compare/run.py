@@ -2,7 +2,7 @@
 
 | file | what is in it |
 | --- | --- |
-| `run.json` | how it was made: version, split, seeds with their caches, methods with their settings, commands, packages, machine |
+| `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machine |
 | `results.parquet` | all result tables joined (see ``video_env.evaluation.evaluate``) |
 | `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
 | `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |

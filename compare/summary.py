@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from baselines.sb3 import ALGORITHMS
+from compare.reported import reported_figures
 from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
 from video_env.evaluation.plots import plot_curve
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
 ORDER = (
-    "uniform", "random", "centre", "motion", "single-frame confidence", "random patch", "centre patch",
-    "most-moving patch", "", "patch oracle", "oracle", "all frames",
+    "uniform", "random", "centre", "motion", "single-frame confidence", "early exit", "random patch",
+    "centre patch", "most-moving patch", "", "patch oracle", "oracle", "all frames",
 )  # fmt: skip
+
+
+def in_order(results: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table in the order of their methods."""
+    return results.sort_values("method", key=lambda names: names.map(_place), kind="stable")
 
 
 def _place(method: str) -> str:
@@ -27,7 +33,7 @@ def write_summary(
     *,
     metric: Metric = "top1",
     title: str = "",
-    curves: Mapping[str, Callable[[str], bool]] | None = None,
+    overlay: str | None = None,
 ) -> pd.DataFrame:
     """Save ``summary.csv``, ``areas.csv`` and the curves under ``out``, and print the table.
 
@@ -36,16 +42,19 @@ def write_summary(
         out: folder.
         metric: what the curves, their intervals and the areas are of.
         title: stands above the curves.
-        curves: file name to which methods it shows; by default all are in ``curve.png``.
+        overlay: a data set whose published figures ``curve.png`` shows too.
+
+    Raises:
+        InputError: there are no such figures, or they are of another metric.
     """
+    reported = None if overlay is None else reported_figures(overlay, metric)
     out.mkdir(parents=True, exist_ok=True)
-    summary = summarise(
-        results.sort_values("method", key=lambda names: names.map(_place), kind="stable"), metric
-    )
+    summary = summarise(in_order(results), metric)
     summary.to_csv(out / "summary.csv", index=False)
     # Frames and patches are chosen over different ranges of budgets: each kind has its own shared range.
     chose = results["exit_after"].notna() if "exit_after" in results else pd.Series(False, results.index)
-    of_patches = summary["method"].isin(results["method"][chose])
+    of_patches_names = results["method"][chose].unique()
+    of_patches = summary["method"].isin(of_patches_names)
     areas = pd.concat(
         _areas(summary[of_patches == kind], metric, base)
         for kind, base in ((False, "uniform"), (True, "random patch"))
@@ -53,14 +62,42 @@ def write_summary(
     areas.to_csv(out / "areas.csv", index=False)
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
     saved = pd.read_csv(out / "summary.csv")
-    for name, shows in (curves or {"curve.png": lambda method: True}).items():
-        plot_curve(saved[saved["method"].map(shows)], out / name, metric=metric, title=title)
+    for name, methods in _curves(list(saved["method"].unique()), set(of_patches_names)).items():
+        plot_curve(
+            saved[saved["method"].isin(methods)], out / name, metric=metric, title=title,
+            reported=reported if name == "curve.png" else None,
+        )  # fmt: skip
     print(format_summary(summary))
     for (low, high), group in areas.groupby(["gflops_low", "gflops_high"], sort=False):
         print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")
         ranked = group.set_index("method")["area"].sort_values(ascending=False)
         print(ranked.to_string(float_format="%.3f"))
     return summary
+
+
+def _curves(methods: list[str], of_patches: set[str]) -> dict[str, list[str]]:
+    """Picture by picture, which methods it shows: frames, patches, and the algorithms of Stable-Baselines3,
+    for one picture would have too many lines."""
+    of_frames = [method for method in methods if method not in of_patches]
+    algorithms = [name for name in of_frames if name.split(",")[0] in _SB3_TITLES]
+    pictures = {"curve.png": methods}
+    if of_frames and of_patches:
+        bounds = {"all frames"}
+        pictures = {
+            "curve.png": [name for name in methods if name in {*of_frames, *_BESIDE_FRAMES}],
+            "patch-curve.png": [name for name in methods if name in {*of_patches, *bounds}],
+        }
+    if len(algorithms) > len(_FAMILIAR):
+        others = set(algorithms) - set(_FAMILIAR)
+        pictures["curve.png"] = [name for name in pictures["curve.png"] if name not in others]
+        beside = {*algorithms, "uniform", "OCSampler", "oracle"}
+        pictures["sb3-curve.png"] = [name for name in methods if name in beside]
+    return pictures
+
+
+_SB3_TITLES = {algorithm.title for algorithm in ALGORITHMS.values()}
+_FAMILIAR = ("PPO", "MaskablePPO")
+_BESIDE_FRAMES = ("AdaFocus", "AdaFocusV2", "patch oracle")
 
 
 def _areas(summary: pd.DataFrame, metric: Metric, base: str) -> pd.DataFrame:
@@ -82,6 +119,12 @@ def format_summary(summary: pd.DataFrame) -> str:
             **_interval(summary, "mean_average_precision"),
             "frames": summary["frames"].map("{:.2f}".format),
             "GFLOPs/video": summary["gflops"].map("{:.4g}".format),
+            "to uniform": [
+                "" if pd.isna(value) else f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+                for value, low, high in zip(
+                    *(summary[f"difference_to_uniform{end}"] for end in ("", "_low", "_high")), strict=True
+                )
+            ],
             "oracle gain": summary["share_of_oracle_gain"].map(
                 lambda share: "" if pd.isna(share) else f"{share:.0%}"
             ),

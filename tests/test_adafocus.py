@@ -26,7 +26,7 @@ from agents.published_adafocus import PublishedAdaFocus
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings, load_sb3
-from compare.methods import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
+from compare.entries import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
 from video_env.cache.build import BuildSettings, build_cache
 from video_env.cache.derive import cache_from_arrays, derive

@@ -16,7 +16,12 @@ from agents.adafocus_v2_loss import Ingredients, training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import AdaFocusV2Settings, LearningRates
 from agents.augmentation import Augmentation
-from agents.conditional_exit import (
+from compare.cli import main
+from video_env.cache.derive import cache_from_arrays
+from video_env.cache.store import Cache
+from video_env.data.sampling import coarse_to_fine
+from video_env.errors import InputError
+from video_env.evaluation.conditional_exit import (
     CRITERIA,
     SCHEDULES,
     ExitRule,
@@ -26,11 +31,6 @@ from agents.conditional_exit import (
     solve_thresholds,
     thresholds_for,
 )
-from compare.cli import main
-from video_env.cache.derive import cache_from_arrays
-from video_env.cache.store import Cache
-from video_env.data.sampling import coarse_to_fine
-from video_env.errors import InputError
 
 SMALL = AdaFocusV2Settings(
     patch_size=12, focus_weights="random", hidden=16, policy_hidden=8, epochs=2, batch_size=8

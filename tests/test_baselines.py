@@ -10,7 +10,7 @@ import torch
 from baselines.heuristics import HEURISTICS
 from baselines.oracle import oracle
 from baselines.vec_env import StableBaselinesVecEnv
-from compare.methods import UNTRAINED_FRAMES, untrained_entry
+from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
 from video_env.cache.store import Cache
 from video_env.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from compare.methods import untrained_entry
+from compare.entries import untrained_entry
 from compare.summary import write_summary
 from video_env.cache.store import Cache
 from video_env.errors import InputError

@@ -13,7 +13,7 @@ from agents.frame_budget import choose_numbers, right_by_number, sufficient_fram
 from agents.ocsampler import OCSampler, OCSamplerSettings
 from agents.set_probability import log_set_probability
 from agents.training_videos import TrainingVideos
-from compare.methods import ocsampler_entry, saved_entry, train_ocsampler
+from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS
 from video_env.cache.build import add_arrays
 from video_env.cache.derive import cache_from_arrays

@@ -14,7 +14,7 @@ from agents.ocsampler import OCSampler, OCSamplerSettings
 from agents.set_probability import all_sets, draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
-from compare.methods import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
+from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate

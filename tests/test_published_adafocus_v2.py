@@ -11,7 +11,6 @@ from torch import nn
 
 from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.conditional_exit import CRITERIA, confidences, exit_after, exit_shares, solve_thresholds
 from agents.published import load_published
 from agents.published_adafocus_v2 import build_published, released_name
 from compare.cli import main
@@ -19,6 +18,13 @@ from tests import golden
 from tests.test_published import close
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation.conditional_exit import (
+    CRITERIA,
+    confidences,
+    exit_after,
+    exit_shares,
+    solve_thresholds,
+)
 from video_env.evaluation.metrics import mean_average_precision
 from video_env.models.backbones import BackboneName
 from video_env.models.cost import count_gflops

@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import trapezoid
 
+from video_env.evaluation.differences import difference_at_equal_cost, paired_curves
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
 
 Metric = Literal["top1", "mean_average_precision"]
 METRICS = {"top1": "top-1", "mean_average_precision": "mAP"}
+UNIFORM = "uniform+all frames"
+"""All candidates are the last point of the curve of uniform frames."""
 
 
 def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
@@ -24,8 +27,10 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
     Returns:
         Columns ``method, setting, seeds, top1, mean_average_precision, gflops, frames,
         videos_per_second, training_seconds``, all means over videos and seeds,
-        ``share_of_oracle_gain`` (see ``oracle_gain``), and the metric's name with ``_low`` and
-        ``_high``: its 95% bootstrap interval over seeds and videos.
+        ``share_of_oracle_gain`` (see ``oracle_gain``), the metric's name with ``_low`` and ``_high``: its
+        95% bootstrap interval over seeds and videos, and ``difference_to_uniform``, likewise with its
+        interval: top-1 minus that of uniform frames (and of all frames) at equal GFLOPs, on the same seeds
+        and videos (see ``differences``); missing where there are no such.
     """
     rows = []
     for (method, setting), group in results.groupby(["method", "setting"], sort=False):
@@ -52,10 +57,23 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
         )
     summary = pd.DataFrame(rows)
     summary.insert(list(summary.columns).index("frames") + 1, "share_of_oracle_gain", oracle_gain(summary))
+    summary = summary.join(_differences_to_uniform(results, summary))
     order = {method: number for number, method in enumerate(summary["method"].unique())}
     return summary.sort_values(
         ["method", "gflops"], key=lambda column: column.map(order) if column.name == "method" else column
     ).reset_index(drop=True)
+
+
+def _differences_to_uniform(results: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    names = ["difference_to_uniform", "difference_to_uniform_low", "difference_to_uniform_high"]
+    found = pd.DataFrame(np.nan, index=summary.index, columns=names)
+    for method, group in summary.groupby("method"):
+        curves = None if method in UNIFORM.split("+") else paired_curves(results, str(method), UNIFORM)
+        for row, setting in group["setting"].items():
+            if curves is not None and setting in curves[0].settings:
+                estimate = difference_at_equal_cost(curves[0].only(setting), curves[1])
+                found.loc[row, names] = [np.nan] * 3 if estimate is None else list(estimate)
+    return found
 
 
 def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "oracle") -> pd.Series:

@@ -13,7 +13,7 @@ A result table has one row per video:
 | `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
 | `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
-| `videos_per_second` | of the whole method on this machine, batch 32, from decoded frames; see `throughput` |
+| `videos_per_second` | of the whole method on this machine, from decoded frames; see `throughput` |
 | `training_seconds` | that the method's own training took |
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -89,6 +89,27 @@ class Recognition(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Training:
+    """What a method's own training took.
+
+    Attributes:
+        seconds: its time.
+        stages: that it has, one after another.
+        settings: how many numbers and names it depends on.
+        history: rows of ``seconds`` of training so far and the top-1 on the ``validation`` split then, as far
+            as that was measured.
+    """
+
+    seconds: float = 0.0
+    stages: int = 0
+    settings: int = 0
+    history: tuple[dict[str, float], ...] = ()
+
+
+NONE = Training()
+
+
+@dataclass(frozen=True)
 class Entry:
     """One row's worth of a comparison: a policy, the environment it acts in, and how to call it; or a method
     that recognises videos by itself.
@@ -100,7 +121,8 @@ class Entry:
         environment: id; None for a ``Recogniser``.
         policy: acts there, or recognises.
         options: of the environment, without cache and split, or of ``recognise``.
-        training_seconds: that its training took.
+        training: what its training took.
+        cache: what it acts on, where that is not the comparison's own cache.
     """
 
     method: str
@@ -109,15 +131,22 @@ class Entry:
     environment: str | None
     policy: Policy | Recogniser
     options: dict[str, Any] = field(default_factory=dict)
-    training_seconds: float = 0.0
+    training: Training = NONE
+    cache: Cache | None = None
 
 
 def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
     """Let a policy choose frames, or patches, for every video of a split: a result table.
 
+    Args:
+        entry: the policy; it acts on its own cache where it has one.
+        cache: else it acts on this one.
+        split: whose videos.
+
     Raises:
         InputError: the environment's options or the cache do not fit.
     """
+    cache = entry.cache or cache
     if entry.environment is None:
         table, chosen, more, seconds = _recognised(entry, cache, split)
     else:
@@ -138,7 +167,7 @@ def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
             "selected": [np.flatnonzero(row).tolist() for row in chosen],
             **more,
             "videos_per_second": 1 / seconds,
-            "training_seconds": entry.training_seconds,
+            "training_seconds": entry.training.seconds,
         }
     )
 
@@ -305,22 +334,41 @@ def read_results(*paths: Path) -> pd.DataFrame:
                 f"result table {file}: no column {', '.join(sorted(missing))}; it is no result table"
             )
         tables.append(table)
+    return join_results(tables, [str(file) for file in files])
+
+
+def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None = None) -> pd.DataFrame:
+    """One result table from several.
+
+    Args:
+        tables: by ``evaluate``.
+        sources: where each is from, for messages.
+
+    Raises:
+        InputError: they are of different data or splits, or a method, setting and seed stands in two.
+    """
+    sources = [f"table {number}" for number in range(len(tables))] if sources is None else sources
     for name in ("data", "split"):
-        found = {str(table[name].iloc[0]): file for table, file in zip(tables, files, strict=True)}
+        found = {
+            str(value): source
+            for table, source in zip(tables, sources, strict=True)
+            for value in table[name].unique()
+        }
         if len(found) > 1:
-            listed = "; ".join(f"{value} in {file}" for value, file in found.items())
+            listed = "; ".join(f"{value} in {source}" for value, source in found.items())
             raise InputError(f"result tables of different {name} cannot be compared: {listed}")
     joined = pd.concat(
-        [table.assign(file=str(file)) for table, file in zip(tables, files, strict=True)], ignore_index=True
+        [table.assign(source=source) for table, source in zip(tables, sources, strict=True)],
+        ignore_index=True,
     )
     twice = joined[joined.duplicated(["method", "setting", "seed", "video"], keep=False)]
     if len(twice):
         method, setting, seed = twice.iloc[0][["method", "setting", "seed"]]
         raise InputError(
             f"result tables: {method}, {setting}, seed {seed} stands in "
-            f"{' and '.join(twice['file'].unique())}; give one of them another name (evaluate --method)"
+            f"{' and '.join(twice['source'].unique())}; give one of them another name (evaluate --method)"
         )
-    return joined.drop(columns="file")
+    return joined.drop(columns="source")
 
 
 def _scores(cache: Cache, split: str, chosen: np.ndarray) -> np.ndarray:

@@ -18,7 +18,14 @@ _MARKERS = "osD^vP*X<>ph"
 _COLOURS = matplotlib.color_sequences["tab20"][::2] + matplotlib.color_sequences["tab20"][1::2]
 
 
-def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", title: str = "") -> Figure:
+def plot_curve(
+    summary: pd.DataFrame,
+    file: Path,
+    *,
+    metric: Metric = "top1",
+    title: str = "",
+    reported: pd.DataFrame | None = None,
+) -> Figure:
     """Accuracy against mean GFLOPs per video, one line per method, with 95% intervals.
 
     Args:
@@ -26,6 +33,7 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", ti
         metric: which accuracy; the summary must hold its interval.
         file: where the picture goes.
         title: stands above.
+        reported: figures of papers to show beside: columns ``method``, ``accuracy`` in [0, 1], ``gflops``.
     """
     figure = Figure(figsize=(8.5, 5.2), layout="constrained", dpi=150)
     axes = figure.subplots()
@@ -39,13 +47,27 @@ def plot_curve(summary: pd.DataFrame, file: Path, *, metric: Metric = "top1", ti
             marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
             linestyle="--" if method in ("oracle", "patch oracle", "all frames") else "-",
         )  # fmt: skip
+    costs, lowest, highest = summary["gflops"], summary[low].min(), summary[high].max()
+    if reported is not None:
+        axes.scatter(
+            reported["gflops"], reported["accuracy"], color="0.55", marker="x", s=22, linewidths=1,
+            label="published figures",
+        )  # fmt: skip
+        for point in reported.to_dict("records"):
+            axes.annotate(
+                point["method"], (point["gflops"], point["accuracy"]), fontsize=6, color="0.4",
+                xytext=(3, 2), textcoords="offset points",
+            )  # fmt: skip
+        costs = pd.concat([costs, reported["gflops"]])
+        lowest = min(lowest, reported["accuracy"].min())
+        highest = max(highest, reported["accuracy"].max())
     seeds = int(summary["seeds"].max())
     axes.set_xlabel("GFLOPs per video (multiply-adds, everything counted)")
     axes.set_ylabel(METRICS[metric])
-    axes.set_ylim(max(0.0, summary[low].min() - 0.03), min(1.02, summary[high].max() + 0.03))
+    axes.set_ylim(max(0.0, lowest - 0.03), min(1.02, highest + 0.03))
     axes.grid(alpha=0.25)
     # GFLOPs of methods that look at everything are an order above the rest, where the curves differ.
-    if summary["gflops"].max() > 4 * summary["gflops"].median():
+    if costs.max() > 4 * costs.median() or costs.max() > 20 * costs.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))

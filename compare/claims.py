@@ -1,0 +1,297 @@
+"""The headline claims of the three papers, held against a comparison's result tables.
+
+Every claim has measurements; each is a figure with a 95% bootstrap interval over seeds and videos, paired
+where two methods are compared. A claim is *reproduced* where every interval lies on its side, *not
+reproduced* where one lies on the other side (or at nothing), *undecided* where one holds both, and *not
+measured* where a method is missing. Methods with a fixed setting are taken at their default one (N = 2
+frames, patches of 36²), which no result has chosen; where that is not in the tables, at the middle one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from agents.adafocus_settings import AdaFocusSettings
+from agents.ocsampler import OCSamplerSettings
+from video_env.cache.store import write_bytes
+from video_env.evaluation.differences import (
+    Curve,
+    Estimate,
+    difference_at_equal_cost,
+    paired_curves,
+    saving_at_equal_accuracy,
+)
+from video_env.evaluation.metrics import bootstrap_interval
+
+Verdict = Literal["reproduced", "not reproduced", "undecided", "not measured"]
+Unit = Literal["accuracy", "share", "ratio"]
+
+FRAMES = f"N = {OCSamplerSettings().num_frames}"
+PATCH = f"{AdaFocusSettings().patch_size}²"
+EQUAL = 0.01
+"""Accuracies within one point count as equal."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measurement.
+
+    Attributes:
+        what: was measured.
+        setting: at which.
+        unit: ``accuracy`` and ``share`` must be above 0 to speak for the claim, ``ratio`` above 1.
+        estimate: None where it could not be measured.
+    """
+
+    what: str
+    setting: str
+    unit: Unit
+    estimate: Estimate | None
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.estimate is None or np.isnan(self.estimate).any():
+            return "not measured"
+        nothing = 1.0 if self.unit == "ratio" else 0.0
+        if self.estimate.low > nothing:
+            return "reproduced"
+        return "not reproduced" if self.estimate.high <= nothing else "undecided"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper claims.
+
+    Attributes:
+        name: short.
+        title: in one sentence.
+        source: the paper.
+        published: what it states.
+        measures: what we measure, from result tables.
+    """
+
+    name: str
+    title: str
+    source: str
+    published: str
+    measures: Callable[[pd.DataFrame], Iterator[Measure]]
+
+
+def _one_step(results: pd.DataFrame) -> Iterator[Measure]:
+    """OCSampler against MaskablePPO, which decides again after every frame."""
+    setting, gain = _gain(results, "OCSampler", "MaskablePPO", FRAMES)
+    yield Measure("top-1 of OCSampler minus MaskablePPO's at equal GFLOPs", setting, "accuracy", gain)
+    curves = paired_curves(results, "OCSampler", "MaskablePPO")
+    speed = None
+    if curves is not None:
+        point = curves[0].only(_setting(curves[0], FRAMES))
+        costs = np.abs(curves[1].cost.mean(axis=(0, 1)) - point.cost.mean())
+        nearest = curves[1].settings[int(costs.argmin())]
+        setting = f"{setting} beside {nearest}"
+        speed = _ratio(
+            results, "videos_per_second", ("OCSampler", point.settings[0]), ("MaskablePPO", nearest)
+        )
+    yield Measure("videos per second of OCSampler over MaskablePPO's", setting, "ratio", speed)
+
+
+def _frame_budget(results: pd.DataFrame) -> Iterator[Measure]:
+    curves = paired_curves(results, "OCSampler, budget", "OCSampler", cost="frames")
+    saving = None if curves is None else saving_at_equal_accuracy(*curves, within=EQUAL)
+    yield Measure(
+        "frames saved within one point of the best fixed number of frames", "all λ", "share", saving
+    )
+
+
+def _v2_accuracy(results: pd.DataFrame) -> Iterator[Measure]:
+    setting, gain = _gain(results, "AdaFocusV2", "AdaFocus", PATCH)
+    yield Measure("top-1 of AdaFocusV2 minus AdaFocus's at equal GFLOPs", setting, "accuracy", gain)
+
+
+def _v2_time(results: pd.DataFrame) -> Iterator[Measure]:
+    curves = paired_curves(results, "AdaFocusV2", "AdaFocus")
+    setting = PATCH if curves is None else _setting(curves[0], PATCH)
+    ratio = None
+    if curves is not None and setting in curves[1].settings:
+        ratio = _ratio(results, "training_seconds", ("AdaFocus", setting), ("AdaFocusV2", setting))
+    yield Measure("training time of AdaFocus over AdaFocusV2's", setting, "ratio", ratio)
+
+
+def _exit(results: pd.DataFrame) -> Iterator[Measure]:
+    curves = paired_curves(results, "AdaFocusV2, exit", "AdaFocusV2")
+    if curves is None:
+        yield Measure("GFLOPs saved within one point of all frames", PATCH, "share", None)
+        return
+    size = curves[0].settings[0].split(",")[0]  # the exit's settings begin with the patch size
+    whole = curves[1].only(size) if size in curves[1].settings else curves[1]
+    saving = saving_at_equal_accuracy(curves[0], whole, within=EQUAL)
+    yield Measure("GFLOPs saved within one point of all frames", f"{size}, all budgets", "share", saving)
+
+
+def _learned(results: pd.DataFrame) -> Iterator[Measure]:
+    for method, bases, default in (
+        ("OCSampler", ("uniform", "random", "centre"), FRAMES),
+        ("AdaFocus", ("random patch", "centre patch"), PATCH),
+    ):
+        for base in bases:
+            setting, gain = _gain(results, method, base, default)
+            what = f"top-1 of {method} minus that of {base} at equal GFLOPs"
+            yield Measure(what, setting, "accuracy", gain)
+
+
+CLAIMS = (
+    Claim(
+        "one step",
+        "Choosing all frames in one step is more accurate and faster than choosing them one by one.",
+        "OCSampler, arXiv 2201.04388",
+        "76.9 mAP at 21.7 GFLOPs, 123.9 videos/s on a TITAN Xp; AdaFrame 71.5 at 79.0 (ActivityNet)",
+        _one_step,
+    ),
+    Claim(
+        "frame budget",
+        "A frame-number budget saves frames at equal accuracy.",
+        "OCSampler, arXiv 2201.04388",
+        "each video gets as many frames as it needs",
+        _frame_budget,
+    ),
+    Claim(
+        "V2 accuracy",
+        "AdaFocusV2 is more accurate than AdaFocus at equal GFLOPs.",
+        "AdaFocusV2, arXiv 2112.14238",
+        "mAP 77.4 / 79.0 / 79.9 against 71.9 / 75.0 / 76.0 at 96² / 128² / 160² (ActivityNet)",
+        _v2_accuracy,
+    ),
+    Claim(
+        "V2 training time",
+        "AdaFocusV2 trains faster than AdaFocus.",
+        "AdaFocusV2, arXiv 2112.14238",
+        "3.4 / 3.7 / 4.3 hours in one stage against 6.4 / 7.2 / 8.6 in three, on four RTX 3090",
+        _v2_time,
+    ),
+    Claim(
+        "conditional exit",
+        "Conditional exit saves GFLOPs at equal accuracy.",
+        "AdaFocusV2, arXiv 2112.14238",
+        "74.8 mAP at 9.9 GFLOPs, AdaFocus 75.0 at 26.6 (ActivityNet)",
+        _exit,
+    ),
+    Claim(
+        "learned selection",
+        "Learned selection is more accurate than uniform, random and central selection at equal GFLOPs.",
+        "OCSampler, arXiv 2201.04388; AdaFocus, arXiv 2105.03245",
+        "every learned method above its fixed and random ones",
+        _learned,
+    ),
+)
+
+
+def measure_claims(results: pd.DataFrame) -> pd.DataFrame:
+    """Every claim with its measurements.
+
+    Args:
+        results: result tables joined.
+
+    Returns:
+        One row per measurement: ``claim, title, source, published, measure, setting, value, low, high,
+        unit, verdict`` (of the measurement) and ``claim_verdict``.
+    """
+    rows = []
+    for claim in CLAIMS:
+        measures = list(claim.measures(results))
+        verdict = _together([measure.verdict for measure in measures])
+        for measure in measures:
+            value, low, high = measure.estimate or (np.nan,) * 3
+            rows.append(
+                {
+                    "claim": claim.name, "title": claim.title, "source": claim.source,
+                    "published": claim.published, "measure": measure.what, "setting": measure.setting,
+                    "value": value, "low": low, "high": high, "unit": measure.unit,
+                    "verdict": measure.verdict, "claim_verdict": verdict,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write_claims(claims: pd.DataFrame, folder: Path) -> None:
+    """Save ``claims.csv`` and, to be read, ``claims.md``; print how many are decided."""
+    claims.to_csv(folder / "claims.csv", index=False)
+    write_bytes(folder / "claims.md", claims_page(claims).encode())
+    verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first()
+    print("\nthe papers' claims:")
+    for name, verdict in verdicts.items():
+        print(f"  {name:18} {verdict}")
+
+
+def claims_page(claims: pd.DataFrame) -> str:
+    """The claims as a Markdown table."""
+    lines = [
+        "| claim | published | measured here (95% interval) | verdict |",
+        "| --- | --- | --- | --- |",
+    ]
+    for _, group in claims.groupby("claim", sort=False):
+        first = group.iloc[0]
+        measured = "<br>".join(
+            f"{row['measure']}, {row['setting']}: "
+            + format_estimate(Estimate(row["value"], row["low"], row["high"]), row["unit"])
+            for row in group.to_dict("records")
+        )
+        lines.append(
+            f"| {first['title']} ({first['source']}) | {first['published']} | {measured} | "
+            f"**{first['claim_verdict']}** |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def format_estimate(estimate: Estimate, unit: str) -> str:
+    """The figure with its interval, in points, percent or times."""
+    if np.isnan(estimate).any():
+        return "not measured"
+    if unit == "ratio":
+        value, low, high = (f"{number:.2f}" for number in estimate)
+        return f"{value} ({low} to {high}) times"
+    value, low, high = (f"{100 * number:+.1f}" for number in estimate)
+    return f"{value} ({low} to {high}) {'points' if unit == 'accuracy' else '%'}"
+
+
+def _together(verdicts: list[Verdict]) -> Verdict:
+    for decisive in ("not measured", "not reproduced", "undecided"):
+        if decisive in verdicts:
+            return decisive  # type: ignore[return-value]
+    return "reproduced"
+
+
+def _setting(curve: Curve, default: str) -> str:
+    """The default setting, or the middle one where it is not there."""
+    return default if default in curve.settings else curve.settings[len(curve.settings) // 2]
+
+
+def _gain(results: pd.DataFrame, method: str, base: str, default: str) -> tuple[str, Estimate | None]:
+    """At which setting of a method, and its accuracy minus that of the base curve at equal GFLOPs."""
+    curves = paired_curves(results, method, base)
+    if curves is None:
+        return default, None
+    setting = _setting(curves[0], default)
+    return setting, difference_at_equal_cost(curves[0].only(setting), curves[1])
+
+
+def _ratio(
+    results: pd.DataFrame, column: str, over: tuple[str, str], under: tuple[str, str]
+) -> Estimate | None:
+    """A column's ratio between two methods' settings, paired by seed; with one seed there is no interval."""
+    values = [
+        results[(results["method"] == method) & (results["setting"] == setting)]
+        .groupby("seed")[column]
+        .mean()
+        for method, setting in (over, under)
+    ]
+    ratios = (values[0] / values[1]).dropna().to_numpy()
+    if len(ratios) < 2:
+        return None
+    # One ratio for each seed: they stand where videos do elsewhere.
+    low, high = bootstrap_interval(ratios[None], statistic=lambda drawn: float(np.exp(np.log(drawn).mean())))
+    return Estimate(float(np.exp(np.log(ratios).mean())), low, high)
