@@ -18,8 +18,8 @@ def network_seconds(cache: Cache, runs: dict[str, float]) -> float:
     """Seconds per video that the cache's networks take on frames that are decoded already.
 
     Each network runs over a batch of 32 images; the time is the median of several passes. Weights do not
-    change the time, so the networks are built anew with random ones. What a policy takes to decide is measured
-    while it acts, in batches of up to 2048 videos (``evaluate``).
+    change the time, so the networks are built anew with random ones. The time of policies is measured while
+    they act, in batches of up to 2048 videos (see ``evaluate``).
 
     Args:
         cache: says which networks its arrays were computed with.
