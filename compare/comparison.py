@@ -79,6 +79,7 @@ def compare(
     title: str | None = None,
     overlay: str | None = None,
     machine: Machine = Machine(),
+    command: Sequence[str] | None = None,
 ) -> Run:
     """Train and test what is not on disk yet under ``out``, and sum up all that is there.
 
@@ -94,6 +95,7 @@ def compare(
         title: stands above the pictures; by default the cache and the split.
         overlay: a data set whose published figures the curve shows too (``compare.reported``).
         machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
 
     Raises:
         InputError: a method is unknown, the folder holds a comparison of other data, splits or settings, the
@@ -113,6 +115,7 @@ def compare(
         split=split,
         title=f"{caches[0].path.name}, {split} split" if title is None else title,
         methods={name: asdict(own) for name, own in given.items()},
+        command=command,
     )
     resolve_device(machine.device)
     work = [
@@ -231,7 +234,7 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
         if isinstance(error, BrokenProcessPool):
             raise InputError(
                 "a training's process was ended from outside, often because memory ran out; run the command "
-                f"again with fewer --machine.jobs than {jobs}, it goes on where it was"
+                f"again with fewer --jobs than {jobs}, it goes on where it was"
             ) from error
         if isinstance(error, InputError):
             raise InputError(f"{what}: {error}") from error
@@ -285,10 +288,11 @@ def _trainings(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()
                 for accuracy in ACCURACIES
             }
+            training["training_seconds"] = training.pop("seconds")
             rows.append({**training, **reached})
             of = {name: training[name] for name in ("method", "setting", "seed")}
             learning += [{**of, "seconds": x, "validation": y} for x, y in history.to_numpy().tolist()]
-    columns = ["method", "setting", "seed", "seconds", "stages", "settings"]
+    columns = ["method", "setting", "seed", "stages", "settings", "training_seconds"]
     return (
         pd.DataFrame(rows, columns=[*columns, *(f"seconds to {accuracy:g}" for accuracy in ACCURACIES)]),
         pd.DataFrame(learning, columns=["method", "setting", "seed", "seconds", "validation"]),

@@ -60,6 +60,7 @@ def run_demo(
     modules: Sequence[str] = (),
     seeds: int = 1,
     machine: Machine = Machine(),  # noqa: B008
+    command: Sequence[str] | None = None,
 ) -> Run:
     """Do everything that is not done yet under ``out``, and sum it up.
 
@@ -71,6 +72,7 @@ def run_demo(
         modules: where methods stand that are not ours.
         seeds: trainings of every network and agent.
         machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
 
     Raises:
         InputError: ``out`` holds a run of other settings.
@@ -91,7 +93,7 @@ def run_demo(
     # The test split is read here and nowhere else; every choice was made on the validation split.
     run = compare(
         names, caches, out, seeds=seeds, settings=method_settings, modules=modules,
-        title="built-in data set, test split", machine=machine,
+        title="built-in data set, test split", machine=machine, command=command,
     )  # fmt: skip
     _heading("5. report")
     print(f"written: {write_report(run)}")
