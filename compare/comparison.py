@@ -38,8 +38,8 @@ ACCURACIES = (0.7, 0.8, 0.9)
 """On the validation split, whose training time ``training.csv`` states."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{4 << 30}", "MALLOC_TRIM_THRESHOLD_": f"{8 << 30}"}
-"""For the processes that train: glibc gives large blocks back to the system, and a network that asks for the same
-ones at every step spends a quarter of its time on page faults."""
+"""For the processes that train: glibc gives large blocks back to the system, and a network that asks for the
+same ones at every step spends a quarter of its time on page faults."""
 
 
 @dataclass(frozen=True)
