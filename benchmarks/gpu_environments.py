@@ -2,7 +2,8 @@
 
 The environments are NumPy on the CPU; only their classifier over patches, and what acts in them, runs on the
 device. Observations are row numbers, so that features stay in one table there. Published sizes: 6 of 10
-frames with 1280 skim features, or 49 patches in each of 16 frames; features are random, which changes no time.
+frames with 1280 skim features, or 49 patches in each of 16 frames; features are random, which changes no
+time.
 """
 
 from __future__ import annotations
