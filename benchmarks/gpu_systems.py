@@ -37,7 +37,7 @@ class Sizes:
     """What is measured; by default as published.
 
     Attributes:
-        frame: pixels of a cached frame's side in OCSampler's training.
+        frame: pixels of a frame's side for OCSampler.
         patch: pixels of a patch's side in AdaFocus and AdaFocusV2.
         ocsampler, adafocus, adafocus_v2: videos per training step.
         parts: of AdaFocusV2's step, one after the other, so that it fits one GPU's memory.
@@ -69,23 +69,25 @@ def measure(bench: Bench, sizes: Sizes, folder: Path) -> None:
     bench.part("AdaFocus, training, stage 1", lambda: _adafocus_patches(bench, sizes, folder))
     bench.part("AdaFocus, training, stage 2", lambda: _adafocus_policy(bench, sizes, folder))
     bench.part("AdaFocusV2, training", lambda: _adafocus_v2_training(bench, sizes, folder))
-    systems: dict[str, tuple[Callable[[], nn.Module], int]] = {
-        "OCSampler, 6 of 10 frames": (lambda: PublishedOCSampler(CLASSES), 10),
+    systems: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+        "OCSampler, 6 of 10 frames": (lambda: PublishedOCSampler(CLASSES), 10, sizes.frame),
         f"AdaFocus, {sizes.patch}² patches": (
-            lambda: PublishedAdaFocus(CLASSES, patch_size=sizes.patch), 16
+            lambda: PublishedAdaFocus(CLASSES, patch_size=sizes.patch), 16, 224
         ),
-        f"AdaFocusV2, {sizes.patch}² patches": (lambda: build_published(patch_size=sizes.patch), 16),
+        f"AdaFocusV2, {sizes.patch}² patches": (lambda: build_published(patch_size=sizes.patch), 16, 224),
     }  # fmt: skip
-    for name, (build, num_frames) in systems.items():
+    for name, (build, *shape) in systems.items():
         bench.part(
             f"{name}, recognition",
-            lambda name=name, build=build, num_frames=num_frames: _recognition(
-                bench, sizes, name, build().eval(), num_frames
+            lambda name=name, build=build, shape=shape: _recognition(
+                bench, sizes, name, build().eval(), *shape
             ),
         )
 
 
-def _recognition(bench: Bench, sizes: Sizes, name: str, network: nn.Module, num_frames: int) -> None:
+def _recognition(
+    bench: Bench, sizes: Sizes, name: str, network: nn.Module, num_frames: int, size: int
+) -> None:
     # As the agents run them: see AdaFocusV2Network.look for its glance network.
     for part in ("skim", "embedding", "glance", "focus"):
         if hasattr(network, part) and not (part == "glance" and hasattr(network, "glance_head")):
@@ -98,7 +100,7 @@ def _recognition(bench: Bench, sizes: Sizes, name: str, network: nn.Module, num_
                 device: torch.device, limits: Limits, batch: int = batch, precision: torch.dtype = precision
             ) -> float:
                 network.to(device)
-                frames = torch.randn(batch, num_frames, 3, 224, 224, device=device)
+                frames = torch.randn(batch, num_frames, 3, size, size, device=device)
 
                 def run() -> None:
                     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
