@@ -19,7 +19,6 @@ from torch import nn
 
 from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.conditional_exit import CRITERIA, confidences, exit_after, exit_shares, solve_thresholds
 from agents.ocsampler import policy_gradient_loss
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
@@ -30,6 +29,13 @@ from agents.set_probability import log_set_probability
 from tests import golden
 from video_env.cache.derive import cache_from_arrays
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.evaluation.conditional_exit import (
+    CRITERIA,
+    confidences,
+    exit_after,
+    exit_shares,
+    solve_thresholds,
+)
 from video_env.models.recognizers import store_recognizer
 
 OCSAMPLER, ADAFOCUS, UPDATE = "ocsampler_10to6", "adafocus_v1_p128", "adafocus_v1_ppo_update"
