@@ -24,7 +24,7 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
-    """Means over seeds and videos of bootstrap resamples, in which both are drawn independently of each other.
+    """Means over seeds and videos of bootstrap resamples; both are drawn, independently of each other.
 
     How often each is drawn is multinomial, so that a resample's mean is a weighted one: a product of matrices
     where drawing entry by entry would take minutes for a table of methods.
