@@ -39,7 +39,7 @@ class FeatureTable:
         """float32 [B, ...] for int64 [B], on the index's device."""
         if index.device not in self._copies:
             self._copies[index.device] = next(iter(self._copies.values())).to(index.device)
-        return self._copies[index.device][index].float()
+        return self._copies[index.device].index_select(0, index).float()
 
     def __deepcopy__(self, memo: Any) -> FeatureTable:
         return self
@@ -75,39 +75,37 @@ def _shared_table(
 class CandidateFeatures(BaseFeaturesExtractor):
     """Skim features and the frames chosen so far, for frame selection.
 
-    Each frame's features, normalised over their D dimensions, pass a linear layer that all frames share; the
-    frames chosen add an offset of their own to each of its outputs, and a ReLU follows. So the policy's next
-    layer sees all frames beside each other.
+    The features of all frames side by side, each frame's normalised over its D dimensions, and the frames
+    chosen pass one linear layer and a ReLU: every frame is seen beside all others, in one matrix product.
 
     Args:
         observation_space: of FrameSelect-v0 or FrameSelectOneStep-v0.
         cache: path of the environment's cache, for index observations; as in the environments, the packaged
             one by default.
-        hidden: outputs per frame; T · hidden in all.
+        hidden: width of the linear layer.
     """
 
     def __init__(
-        self, observation_space: gym.spaces.Dict, cache: str | None = None, hidden: int = 32
+        self, observation_space: gym.spaces.Dict, cache: str | None = None, hidden: int = 64
     ) -> None:
+        super().__init__(observation_space, hidden)
         num_candidates = (observation_space["selected"].shape or (0,))[0]
-        super().__init__(observation_space, num_candidates * hidden)
         self.table: FeatureTable | None = None
         if "features" in observation_space.spaces:
             width = (observation_space["features"].shape or (0,))[-1]
         else:
             self.table = _shared_table(cache, "skim", _normalised, _num_videos(observation_space))
-            width = self.table.shape[-1]
-        self.frame = nn.Linear(width, hidden)
-        self.chosen = nn.Linear(num_candidates, num_candidates * hidden, bias=False)
+            width = self.table.shape[-1] // num_candidates
+        self.seen = nn.Linear(num_candidates * width, hidden)
+        self.chosen = nn.Linear(num_candidates, hidden, bias=False)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        """[B, T · hidden]."""
+        """[B, hidden]."""
         if self.table is None:
             features = _normalised(observations["features"])
         else:
             features = self.table.rows(observations["video"][:, 0].long())
-        seen = self.frame(features).flatten(1)
-        return torch.relu(seen + self.chosen(observations["selected"].float()))
+        return torch.relu(self.seen(features) + self.chosen(observations["selected"].float()))
 
 
 class GlanceFeatures(BaseFeaturesExtractor):
@@ -170,8 +168,8 @@ def _num_videos(observation_space: gym.spaces.Dict) -> int:
 
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
-    """float32, every frame's features with mean 0 and variance 1."""
-    return F.layer_norm(features.float(), features.shape[-1:])
+    """float32 [B, T · D] of [B, T, D]: every frame's features with mean 0 and variance 1, side by side."""
+    return F.layer_norm(features.float(), features.shape[-1:]).flatten(1)
 
 
 def _by_frame(maps: torch.Tensor) -> torch.Tensor:
