@@ -125,7 +125,7 @@ class SB3Settings:
         if self.evaluate_every < 0:
             raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
         if self.allow_exit and not self.of_patches:
-            raise InputError(f"allow_exit: {self.environment_id} selects frames; it is for patches")
+            raise InputError(f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches")
         self._check_hyperparameters()
 
     def _check_hyperparameters(self) -> None:

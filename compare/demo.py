@@ -117,28 +117,16 @@ class DemoSettings:
     adafocus_v2: AdaFocusV2Settings = field(default_factory=AdaFocusV2Settings)
     exit_shares: tuple[float, ...] = (0.9, 0.75, 0.6, 0.5)
     fully_connected: bool = True
-    patch_ppo: SB3Settings = field(
-        default_factory=lambda: SB3Settings(algorithm="patch-ppo", steps_per_env=12)
-    )
+    patch_ppo: SB3Settings = field(default_factory=lambda: SB3Settings(environment="PatchSelect-v0"))
     patch_recurrent_ppo: SB3Settings = field(
-        default_factory=lambda: SB3Settings(
-            algorithm="patch-recurrent-ppo", steps=90_000, steps_per_env=12, epochs=3
-        )
+        default_factory=lambda: SB3Settings(algorithm="recurrent-ppo", environment="PatchSelect-v0")
     )
     patch_sac: SB3Settings = field(
-        default_factory=lambda: SB3Settings(
-            algorithm="patch-sac",
-            steps=15_000,
-            num_envs=32,
-            steps_per_env=4,
-            batch_size=256,
-            learning_rate=1e-3,
-            entropy=0.02,
-        )
+        default_factory=lambda: SB3Settings(algorithm="sac", environment="PatchSelectContinuous-v0")
     )
     patch_exit: SB3Settings = field(
         default_factory=lambda: SB3Settings(
-            algorithm="patch-ppo", allow_exit=True, steps_per_env=12, entropy=0.01
+            environment="PatchSelect-v0", allow_exit=True, hyperparameters={"ent_coef": 0.01}
         )
     )
 
@@ -217,7 +205,7 @@ def run_seed(frames: Cache, out: Path, settings: DemoSettings, seed: int, device
     if settings.patch_sizes:
         methods += _patch_methods(cache, agents, settings, seed, device)
     for name, entries in methods:
-        file = folder / "results" / f"{name.replace(' ', '-')}.parquet"
+        file = folder / "results" / f"{name.replace(', ', '-').replace(' ', '-')}.parquet"
         if not file.is_file():
             tables = [
                 evaluate(entry, on, "test")
@@ -369,7 +357,8 @@ def _patch_methods(
 
     def sb3(own: SB3Settings, **options: Any) -> tuple[Cache, Entry]:
         on, _ = trained(settings.compared_size, settings.adafocus.classifier)
-        name = own.algorithm + (f"-exit-{options['cost_per_gflop']:g}" if own.allow_exit else "")
+        name = own.title().replace(", ", "-").replace(" ", "-")
+        name += f"-{options['cost_per_gflop']:g}" if own.allow_exit else ""
         return _sb3(on, replace(own, seed=seed, **options), folder / f"{name}.zip", device)
 
     yield "AdaFocus", lambda: adafocus(settings.patch_sizes, settings.adafocus.classifier)
@@ -382,7 +371,7 @@ def _patch_methods(
     for name in PATCH_RULES:
         yield name, partial(rule, name)
     for own in (settings.patch_ppo, settings.patch_recurrent_ppo, settings.patch_sac):
-        yield own.algorithm, partial(lambda own: [sb3(own)], own)
+        yield own.title(), partial(lambda own: [sb3(own)], own)
     if settings.exit_costs:
         yield (
             "patch-ppo exit",
