@@ -169,8 +169,8 @@ def compare_extractors(
 
 def test_one_table_for_all_networks_of_a_policy() -> None:
     options = {"features_extractor_kwargs": CACHED}
-    model = SAC(SelectionSACPolicy, one_step(), policy_kwargs=options, device="cpu", buffer_size=64)
-    other = PPO(SelectionActorCriticPolicy, one_step(), policy_kwargs=options, device="cpu", n_steps=2)
+    model = SAC(SelectionSACPolicy, one_step(), policy_kwargs=dict(options), device="cpu", buffer_size=64)
+    other = PPO(SelectionActorCriticPolicy, one_step(), policy_kwargs=dict(options), device="cpu", n_steps=2)
     extractors = [
         model.actor.features_extractor, model.critic.features_extractor,
         model.critic_target.features_extractor, other.policy.features_extractor,
@@ -207,8 +207,9 @@ def test_saved_and_loaded_by_its_own_means(tmp_path: Path) -> None:
         values = [each.policy.quantile_net(each.policy.obs_to_tensor(observation)[0]) for each in (model, again)]
     assert torch.equal(*values)
     _, parameters, _ = load_from_zip_file(tmp_path / "model.zip", device="cpu")
-    skim = Cache(PACKAGED_CACHE)["skim"]
-    assert max(weights.numel() for weights in parameters["policy"].values()) < np.prod([len(skim), *skim.row_shape])
+    # Of the features, a row per video, nothing is in the file.
+    videos = len(Cache(PACKAGED_CACHE))
+    assert all(videos not in weights.shape for weights in parameters["policy"].values())
 
 
 def test_evaluation_callback_and_tensorboard(tmp_path: Path) -> None:
@@ -249,8 +250,9 @@ def test_training_is_evaluated_on_the_validation_split(tmp_path: Path, algorithm
     entry = Entry("", "", 0, settings.environment_id, SB3Policy(best), options)
     table = evaluate(entry, cache, "validation")
     # A return is the gain in confidence over the uniform prediction, with λ = 0.
-    gains = table["confidence"] - 1 / len(cache.classes)
-    assert sorted(recorded["results"][0]) == pytest.approx(sorted(gains), abs=1e-5)
+    nothing = float(np.float16(1 / len(cache.classes)))  # as the subset table holds it
+    gains = table["confidence"] - nothing
+    assert sorted(recorded["results"][0]) == pytest.approx(sorted(gains), abs=1e-6)
     assert (tmp_path / "progress.csv").read_text().count("eval/mean_reward") == 1
 
 
