@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: .venv/installed
 	$(BIN)/video-env demo
 
+# One process per core; the tests of a file share what they make.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -W --keep-going -n -b html docs build/docs
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
