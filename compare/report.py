@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -99,9 +100,7 @@ def render(run: Run, videos: int) -> str:
 def method_kinds(results: pd.DataFrame) -> dict[str, str]:
     """By method, whether it chooses ``frames`` or ``patches``."""
     methods = results["method"].unique()
-    if "exit_after" not in results:
-        return dict.fromkeys(methods, "frames")
-    of_patches = set(results["method"][results["exit_after"].notna()])
+    of_patches = set(results["method"][results["patches"].notna()]) if "patches" in results else set()
     return {method: "patches" if method in of_patches else "frames" for method in methods}
 
 
@@ -135,7 +134,7 @@ def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
     """The summary's columns and rows, as far as it has them."""
     columns: dict[str, list[Cell]] = {
         "method": [Cell(str(name), str(name)) for name in summary["method"]],
-        "setting": [Cell(str(name), place) for place, name in enumerate(summary["setting"])],
+        "setting": [Cell(str(name), _setting_key(str(name))) for name in summary["setting"]],
     }
     for name, title in METRICS.items():
         if name in summary:
@@ -240,6 +239,12 @@ def _measurement(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _setting_key(setting: str) -> str:
+    """Sorts settings by the first number in them."""
+    number = re.search(r"\d+(\.\d+)?", setting)
+    return f"{float(number[0]):020.9f} {setting}" if number else setting
+
+
 def _plain_table(table: pd.DataFrame | None, titles: dict[str, str] | None = None) -> dict[str, Any] | None:
     """Any table: names as they are, numbers in four digits."""
     if table is None or table.empty:
@@ -261,7 +266,9 @@ def _cells(values: pd.Series, form: str) -> list[Cell]:
 
 def _intervals(table: pd.DataFrame, name: str, form: str) -> list[Cell]:
     """Sorted by the interval's lower end."""
-    ends = [tuple(map(_number, pair)) for pair in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)]
+    ends = [
+        tuple(map(_number, pair)) for pair in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
+    ]
     return [
         Cell("–", None) if low is None or high is None else Cell(f"{form} to {form}".format(low, high), low)
         for low, high in ends

@@ -54,7 +54,9 @@ def gallery_blocks(run: Run, methods: list[tuple[str, str]], videos: int) -> dic
         "labels": [list(label_sets[row]) for row in shown],
         "classes": [str(name) for name in cache.classes],
         "candidates": cache.num_candidates,
-        "seconds": _base64(cache["timestamp_seconds"][shown], "<f4") if "timestamp_seconds" in cache else None,
+        "seconds": _base64(cache["timestamp_seconds"][shown], "<f4")
+        if "timestamp_seconds" in cache
+        else None,
         "seeds": sorted(int(seed) for seed in run.results["seed"].unique()),
         "methods": listed,
         "frame": None,
@@ -101,11 +103,11 @@ def _choices(
                 blocks[block] = _columns(_in_order(chosen, ids, where), cache.num_candidates, kind)
                 of_seed[str(seed)] = block
             share = _patch_share(cache, str(setting)) if kind == "patches" else None
-            settings.append({"name": str(setting), "gflops": float(gflops), "share": share, "blocks": of_seed})
+            settings.append(
+                {"name": str(setting), "gflops": float(gflops), "share": share, "blocks": of_seed}
+            )
         distance = [abs(np.log(max(setting["gflops"], 1e-12) / max(usual, 1e-12))) for setting in settings]
-        listed.append(
-            {"name": name, "kind": kind, "usual": int(np.argmin(distance)), "settings": settings}
-        )
+        listed.append({"name": name, "kind": kind, "usual": int(np.argmin(distance)), "settings": settings})
     return blocks, listed
 
 

@@ -50,7 +50,7 @@ function startCurve({ metrics, methods }) {
       .map((point) => ({ method, point, values: point.values[metric] })));
     const x = scale(points.map(({ point }) => point.gflops), MARGIN.left, width - MARGIN.right, log.checked);
     const y = scale(points.flatMap(({ values }) => values.filter((value) => value !== null)),
-      height - MARGIN.bottom, MARGIN.top, false, 1);
+      height - MARGIN.bottom, MARGIN.top, false, 0, 1);
     for (const place of points) {
       place.x = x.at(place.point.gflops);
       place.y = y.at(place.values[0]);
@@ -178,23 +178,23 @@ function describe({ method, point, values: [value, low, high] }, title) {
 }
 
 /** From values to pixels, with a little room at both ends, and the round values between. */
-function scale(values, from, to, logarithmic, most = Infinity) {
+function scale(values, from, to, logarithmic, least = -Infinity, most = Infinity) {
   const bend = logarithmic ? Math.log : (value) => value;
   let [low, high] = values.length ? [Math.min(...values), Math.max(...values)].map(bend) : [0, 1];
   const room = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
   [low, high] = [low - room, high + room];
   const at = (value) => from + ((bend(value) - low) / (high - low)) * (to - from);
-  const count = Math.max(3, Math.round(Math.abs(to - from) / 90));
+  const count = Math.max(3, Math.round(Math.abs(to - from) / (from < to ? 90 : 55))); // Words are wider than high.
   const ticks = (logarithmic ? logTicks(Math.exp(low), Math.exp(high), count) : linearTicks(low, high, count));
-  return { at, ticks: ticks.filter((tick) => tick <= most + 1e-9) };
+  return { at, ticks: ticks.filter((tick) => tick >= least - 1e-9 && tick <= most + 1e-9) };
 }
 
 function linearTicks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((times) => times * power).find((size) => size >= rough * 0.99);
+  const step = [1, 2, 2.5, 5, 10].map((times) => times * power).find((size) => size >= rough * 0.99);
   const ticks = [];
-  for (let number = Math.ceil(low / step); number * step <= high; number += 1) ticks.push(number * step);
+  for (let number = Math.ceil(low / step); number * step <= high; number += 1) ticks.push(number * step + 0); // Not -0.
   return ticks;
 }
 

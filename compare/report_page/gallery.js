@@ -110,7 +110,7 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
     }));
     track.style.gridTemplateColumns = `repeat(${candidates}, 1fr)`;
     const probability = data.probability ? ` ${data.probability[video]}%` : "";
-    const more = [right ? null : `true ${data.truth[video]}%`, `${formatNumber(data.gflops[video])} GFLOPs`];
+    const more = [right ? null : `true ${data.truth[video]}%`, `${formatNumber(data.gflops[video], 3)} GFLOPs`];
     return make("div", { class: `row ${right ? "right" : "wrong"}` }, name, track,
       make("span", { class: "verdict" }, make("b", {}, right ? "✓" : "✗", make("span", { class: "hidden" },
         right ? " right: " : " wrong: ")), ` ${className(data.prediction[video])}${probability} `,
@@ -183,6 +183,7 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
   const options = (names) => names.map((name, number) => make("option", { value: number }, name));
   const names = methods.map((method) => method.name);
   for (const id of ["outcome-method-0", "outcome-method-1", "drawn"]) find(id).append(...options(names));
+  if (methods.length > 1) find("outcome-method-1").value = 1;
   find("filter-class").append(...options(classes));
   find("seed").append(...seeds.map((seed) => make("option", { value: seed }, String(seed))));
   find("seed-label").hidden = seeds.length < 2;
@@ -191,6 +192,11 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
   find("filters").addEventListener("reset", () => setTimeout(update)); // After the controls have their values.
   find("show-all").addEventListener("click", () => showMethods(methods));
   find("show-none").addEventListener("click", () => showMethods([]));
+  for (const kind of ["frames", "patches"]) {
+    const some = methods.filter((method) => method.kind === kind);
+    find(`show-${kind}`).hidden = some.length === 0 || some.length === methods.length;
+    find(`show-${kind}`).addEventListener("click", () => showMethods(some));
+  }
   const turn = (pages) => () => { page += pages; show(); };
   for (const end of ["", "-2"]) {
     find(`page-before${end}`).addEventListener("click", turn(-1));

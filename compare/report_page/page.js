@@ -4,7 +4,7 @@
 
 /** The data of a block; null where the page has none of that name. */
 function readBlock(name) {
-  const block = document.getElementById(name);
+  const block = document.getElementById(`data-${name}`);
   return block && JSON.parse(block.textContent);
 }
 
@@ -26,9 +26,9 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Four significant digits, without exponents or trailing zeros. */
-function formatNumber(value) {
-  return value.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false });
+/** A few significant digits, without exponents or trailing zeros. */
+function formatNumber(value, digits = 4) {
+  return value.toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: false });
 }
 
 // A click on a heading sorts by its column, a second one the other way round; empty cells stay last.
