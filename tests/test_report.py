@@ -129,8 +129,10 @@ class Page:
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def scheme(self, name: str) -> None:
-        features = {"features": [{"name": "prefers-color-scheme", "value": name}]}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+        # Without motion: what is clicked shall not be scrolling still.
+        preferences = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        features = [{"name": key, "value": value} for key, value in preferences.items()]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def all(self, selector: str) -> list[Any]:
         return self.browser.find_elements("css selector", selector)
@@ -299,7 +301,7 @@ def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
     ids = both.index[both]
     assert set(page.texts(".card .id")) <= set(ids)
     page.choose("#seed", "1")
-    correct_1, prediction_1 = tables(1)
+    correct_1, _ = tables(1)
     other = ~correct_1["random"].astype(bool) & correct_1["all frames"].astype(bool)
     assert page.matches() == other.sum() != both.sum()
     page.one("#filters button[type=reset]").click()

@@ -167,8 +167,8 @@ function startCurve({ metrics, methods }) {
 /** What is said of a point. */
 function describe({ method, point, values: [value, low, high] }, title) {
   const lines = [
-    `${title} ${value.toFixed(3)}`,
-    low === null || high === null ? null : `95% interval ${low.toFixed(3)} to ${high.toFixed(3)}`,
+    `${title} ${formatAccuracy(value)}`,
+    low === null || high === null ? null : `95% interval ${formatAccuracy(low)} to ${formatAccuracy(high)}`,
     `${formatNumber(point.gflops)} GFLOPs a video`,
     point.frames === null ? null : `${formatNumber(point.frames)} frames`,
     point.videos_per_second === null ? null : `${Math.round(point.videos_per_second)} videos/s`,

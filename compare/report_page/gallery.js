@@ -187,7 +187,8 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
   find("filter-class").append(...options(classes));
   find("seed").append(...seeds.map((seed) => make("option", { value: seed }, String(seed))));
   find("seed-label").hidden = seeds.length < 2;
-  find("filters").addEventListener("input", update);
+  find("filter-text").addEventListener("input", update);
+  for (const select of find("filters").querySelectorAll("select")) select.addEventListener("change", update);
   find("filters").addEventListener("submit", (event) => event.preventDefault());
   find("filters").addEventListener("reset", () => setTimeout(update)); // After the controls have their values.
   find("show-all").addEventListener("click", () => showMethods(methods));

@@ -26,9 +26,17 @@ function fill(element, attributes, children) {
   return element;
 }
 
+// So that the page says the same number wherever it stands.
+const AS_PYTHON = { roundingMode: "halfEven" };
+
 /** A few significant digits, without exponents or trailing zeros. */
 function formatNumber(value, digits = 4) {
-  return value.toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: false });
+  return value.toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: false, ...AS_PYTHON });
+}
+
+/** Three decimal places. */
+function formatAccuracy(value) {
+  return value.toLocaleString("en", { minimumFractionDigits: 3, maximumFractionDigits: 3, ...AS_PYTHON });
 }
 
 // A click on a heading sorts by its column, a second one the other way round; empty cells stay last.
