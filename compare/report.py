@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -111,7 +112,7 @@ def curve_data(summary: pd.DataFrame, kinds: dict[str, str]) -> dict[str, Any]:
     """
     metrics = {name: title for name, title in METRICS.items() if name in summary}
 
-    def point(row: dict[str, Any]) -> dict[str, Any]:
+    def point(row: dict[Any, Any]) -> dict[str, Any]:
         values = {
             name: [_number(row.get(key)) for key in (name, f"{name}_low", f"{name}_high")] for name in metrics
         }
@@ -204,7 +205,7 @@ def _claims(table: pd.DataFrame | None) -> dict[str, Any] | None:
     """The claims in their order, each with its measurements, and how many have which verdict."""
     if table is None or table.empty:
         return None
-    claims = []
+    claims: list[dict[str, Any]] = []
     for name, group in table.groupby("claim", sort=False):
         first = group.iloc[0]
         verdict = _text(first["claim_verdict"])
@@ -217,7 +218,7 @@ def _claims(table: pd.DataFrame | None) -> dict[str, Any] | None:
                 "measurements": [_measurement(row) for row in group.to_dict("records")],
             }
         )
-    counts = pd.Series([claim["verdict"] for claim in claims]).value_counts(sort=False)
+    counts = Counter(claim["verdict"] for claim in claims)
     tally = [(verdict, VERDICTS.get(verdict, "none"), number) for verdict, number in counts.items()]
     return {"claims": claims, "tally": tally}
 
@@ -225,7 +226,7 @@ def _claims(table: pd.DataFrame | None) -> dict[str, Any] | None:
 _UNITS = {"accuracy": "{:.3f}", "share": "{:.1%}", "ratio": "{:.2f}×"}
 
 
-def _measurement(row: dict[str, Any]) -> dict[str, str]:
+def _measurement(row: dict[Any, Any]) -> dict[str, str]:
     form = _UNITS.get(_text(row["unit"]), "{:.4g}")
     value, low, high = (_number(row[name]) for name in ("value", "low", "high"))
     interval = "" if low is None or high is None else f" ({form.format(low)} to {form.format(high)})"

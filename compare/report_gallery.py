@@ -88,12 +88,14 @@ def _choices(
     run: Run, cache: Cache, methods: list[tuple[str, str]], ids: list[str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The blocks of choices, and the methods with the settings that the blocks belong to."""
-    results, listed, blocks = run.results, [], {}
+    results = run.results
+    listed: list[dict[str, Any]] = []
+    blocks: dict[str, Any] = {}
     budgets = results.groupby(["method", "setting"], sort=False)["gflops"].mean()
     # So that all methods are first shown at about equal cost.
     usual = float(np.median([budgets[name].median() for name, _ in methods]))
     for name, kind in methods:
-        settings = []
+        settings: list[dict[str, Any]] = []
         for setting, gflops in budgets[name].sort_values().items():
             table = results[(results["method"] == name) & (results["setting"] == setting)]
             of_seed = {}
