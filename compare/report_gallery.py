@@ -78,7 +78,7 @@ def strip(frames: np.ndarray, side: int) -> str:
     count, height, width, _ = frames.shape
     image = Image.fromarray(frames.transpose(1, 0, 2, 3).reshape(height, count * width, 3))
     if height > side:
-        image = image.resize((count * round(width * side / height), side), Image.Resampling.LANCZOS)
+        image = image.resize((count * round(width * side / height), side), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     image.save(file, "WEBP", quality=60, method=2)
     return base64.b64encode(file.getvalue()).decode()

@@ -1,6 +1,6 @@
 // The videos: their candidate frames, what each method chose and said, and filters over them.
 
-const PAGE = 20;
+const PAGE = 10;
 const LARGE_FRAME = 128; // Pixels of an enlarged frame's height.
 const NOWHERE = 255; // Coordinate of a patch in a frame that the method did not look at.
 const ARRAYS = { prediction: Int32Array, gflops: Float32Array };
