@@ -153,11 +153,12 @@ def _columns(table: pd.DataFrame, count: int, kind: str) -> dict[str, str]:
 
 
 def _patch_share(cache: Cache, setting: str) -> float | None:
-    """Side of a patch as a share of the frame's; the setting begins with it in pixels, as ``36²``."""
+    """Side of a patch as a share of the frame's; the setting begins with it in pixels, as ``36²``. None where
+    the cache does not say what frames it was cut from; then patches are not drawn."""
     size = re.match(r"(\d+)²", setting)
     source = cache.meta["arrays"].get("patches", {}).get("source", {})
     frame_size = source.get("frame_size", cache.meta.get("frame_size"))
-    return int(size[1]) / frame_size if size and frame_size else None
+    return int(size[1]) / frame_size if size and frame_size and int(size[1]) <= frame_size else None
 
 
 def _percent(values: Any) -> np.ndarray:
