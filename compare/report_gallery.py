@@ -1,0 +1,169 @@
+"""The report's videos: their frames and what every method chose, as compact blocks of data.
+
+| block | what is in it |
+| --- | --- |
+| `gallery` | ids, labels and classes; methods with their settings; which blocks hold what |
+| `strips-0`, ... | images of 50 videos each: all candidate frames side by side, WebP in base64 |
+| `choices-0`, ... | what one method chose with one setting and seed: columns of numbers in base64 |
+
+The page reads a block when it shows something of it, so that thousands of videos do not delay its opening.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from compare.run import Run
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+
+BLOCK = 50
+"""Videos of one block of images."""
+
+NOWHERE = 255
+"""Coordinate of a patch in a frame that the method did not look at."""
+
+
+def gallery_blocks(run: Run, methods: list[tuple[str, str]], videos: int) -> dict[str, Any]:
+    """All blocks by name, plain data for JSON.
+
+    Args:
+        run: the comparison. Its caches hold the same videos and frames; those of the first seed are shown.
+        methods: each method's name and kind, ``frames`` or ``patches``, in the order of the page.
+        videos: how many of the split at most.
+
+    Raises:
+        InputError: the results lack a video of the split.
+    """
+    cache = run.cache(run.seeds[0])
+    rows = cache.rows(run.split)
+    shown = rows[:videos]
+    ids = cache.index["video"].iloc[shown].astype(str).to_list()
+    label_sets = cache.label_sets()
+    choices, listed = _choices(run, cache, methods, ids)
+    gallery = {
+        "videos": ids,
+        "videosOfSplit": len(rows),
+        "labels": [list(label_sets[row]) for row in shown],
+        "classes": [str(name) for name in cache.classes],
+        "candidates": cache.num_candidates,
+        "seconds": _base64(cache["timestamp_seconds"][shown], "<f4")
+        if "timestamp_seconds" in cache
+        else None,
+        "seeds": sorted(int(seed) for seed in run.results["seed"].unique()),
+        "methods": listed,
+        "frame": None,
+        "stripBlock": BLOCK,
+    }
+    strips: dict[str, Any] = {}
+    if "frames" in cache:
+        _, height, width, _ = cache["frames"].shape[1:]
+        gallery["frame"] = [width, height]
+        side = 96 if len(shown) <= 500 else 64
+        for number, start in enumerate(range(0, len(shown), BLOCK)):
+            frames = cache["frames"][shown[start : start + BLOCK]]
+            strips[f"strips-{number}"] = [strip(of_video, side) for of_video in frames]
+    return {"gallery": gallery, **choices, **strips}
+
+
+def strip(frames: np.ndarray, side: int) -> str:
+    """Frames uint8 [T, H, W, 3] side by side, no higher than ``side`` pixels: WebP in base64."""
+    count, height, width, _ = frames.shape
+    image = Image.fromarray(frames.transpose(1, 0, 2, 3).reshape(height, count * width, 3))
+    if height > side:
+        image = image.resize((count * round(width * side / height), side), Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=60, method=2)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _choices(
+    run: Run, cache: Cache, methods: list[tuple[str, str]], ids: list[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The blocks of choices, and the methods with the settings that the blocks belong to."""
+    results = run.results
+    listed: list[dict[str, Any]] = []
+    blocks: dict[str, Any] = {}
+    budgets = results.groupby(["method", "setting"], sort=False)["gflops"].mean()
+    # So that all methods are first shown at about equal cost.
+    usual = float(np.median([budgets[name].median() for name, _ in methods]))
+    for name, kind in methods:
+        settings: list[dict[str, Any]] = []
+        for setting, gflops in budgets[name].sort_values().items():
+            table = results[(results["method"] == name) & (results["setting"] == setting)]
+            of_seed = {}
+            for seed, chosen in table.groupby("seed"):
+                block = f"choices-{len(blocks)}"
+                where = f"{run.folder}: results of {name}, {setting}, seed {seed}"
+                blocks[block] = _columns(_in_order(chosen, ids, where), cache.num_candidates, kind)
+                of_seed[str(seed)] = block
+            share = _patch_share(cache, str(setting)) if kind == "patches" else None
+            settings.append(
+                {"name": str(setting), "gflops": float(gflops), "share": share, "blocks": of_seed}
+            )
+        distance = [abs(np.log(max(setting["gflops"], 1e-12) / max(usual, 1e-12))) for setting in settings]
+        listed.append({"name": name, "kind": kind, "usual": int(np.argmin(distance)), "settings": settings})
+    return blocks, listed
+
+
+def _in_order(table: pd.DataFrame, ids: list[str], where: str) -> pd.DataFrame:
+    """One row for each video, in the order of the page."""
+    places = pd.Index(table["video"].astype(str)).get_indexer(pd.Index(ids))
+    if (places < 0).any():
+        raise InputError(f"{where}: no row of video {ids[int((places < 0).argmax())]!r}, which the cache has")
+    return table.iloc[places]
+
+
+def _columns(table: pd.DataFrame, count: int, kind: str) -> dict[str, str]:
+    """A result table's rows [V] as numbers in base64, little-endian.
+
+    ``prediction`` int32 and ``correct`` uint8 [V]; ``probability`` of the predicted and ``truth`` of the
+    true class, uint8 [V] in percent; ``gflops`` float32 [V]; ``chosen``, bits [V, T] from the lowest, each
+    video's in bytes of its own; of patches ``patches`` uint8 [V, T, 2], (row, column) in 254ths, 255 where
+    it did not look.
+    """
+    chosen = np.zeros((len(table), count), bool)
+    for row, frames in enumerate(table["selected"]):
+        chosen[row, np.asarray(frames, np.int64)] = True
+    columns = {
+        "prediction": _base64(table["prediction"], "<i4"),
+        "correct": _base64(table["correct"], "u1"),
+        "truth": _base64(_percent(table["confidence"]), "u1"),
+        "gflops": _base64(table["gflops"], "<f4"),
+        "chosen": _base64(np.packbits(chosen, axis=1, bitorder="little"), "u1"),
+    }
+    if "scores" in table and table["scores"].notna().all():
+        scores, predicted = np.stack(table["scores"].to_list()), table["prediction"].to_numpy()
+        # Where no frame was chosen nothing is predicted (-1), and all classes are as probable.
+        probability = scores[np.arange(len(scores)), np.maximum(predicted, 0)]
+        columns["probability"] = _base64(_percent(probability), "u1")
+    if kind == "patches":
+        points = np.full((len(table), count, 2), NOWHERE, np.uint8)
+        for row, found in enumerate(table["patches"]):
+            points[row, chosen[row]] = np.round(np.reshape(found, (-1, 2)) * 254)
+        columns["patches"] = _base64(points, "u1")
+    return columns
+
+
+def _patch_share(cache: Cache, setting: str) -> float | None:
+    """Side of a patch as a share of the frame's; the setting begins with it in pixels, as ``36²``. None where
+    the cache does not say what frames it was cut from; then patches are not drawn."""
+    size = re.match(r"(\d+)²", setting)
+    source = cache.meta["arrays"].get("patches", {}).get("source", {})
+    frame_size = source.get("frame_size", cache.meta.get("frame_size"))
+    return int(size[1]) / frame_size if size and frame_size and int(size[1]) <= frame_size else None
+
+
+def _percent(values: Any) -> np.ndarray:
+    return np.round(np.asarray(values, float) * 100)
+
+
+def _base64(values: Any, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, np.dtype(dtype)).tobytes()).decode()

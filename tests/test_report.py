@@ -1,0 +1,503 @@
+"""The report page in a real browser, against the tables it was made from."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from compare.methods import untrained_entry
+from compare.report import write_report
+from compare.report_gallery import strip
+from compare.run import Run, claim
+from tests.conftest import write_cache
+from video_env.cache.store import Cache, read_meta, write_meta
+from video_env.envs.options import PACKAGED_CACHE
+from video_env.errors import InputError
+from video_env.evaluation.budget import summarise
+from video_env.evaluation.evaluate import evaluate, write_results
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+
+# What a data set may call a video or a class.
+NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"é\" "
+
+
+def write_run(
+    folder: Path,
+    cache: Cache,
+    split: str,
+    methods: dict[str, tuple[int, ...]],
+    *,
+    seeds: tuple[int, ...] = (0,),
+    title: str = "small data set",
+) -> Run:
+    """A comparison of untrained methods, each with these numbers of frames."""
+    settings = {name: {"num_frames": list(numbers)} for name, numbers in methods.items()}
+    run = claim(folder, caches=dict.fromkeys(seeds, cache), split=split, title=title, methods=settings)
+    tables = [
+        evaluate(untrained_entry(name, cache, split, number, seed), cache, split)
+        for seed in seeds
+        for name, numbers in methods.items()
+        for number in numbers
+    ]
+    results = pd.concat(tables, ignore_index=True)
+    write_results(results, folder / "results.parquet")
+    summarise(results).to_csv(folder / "summary.csv", index=False)
+    return run
+
+
+def rename(cache: Cache, prefix: str) -> Cache:
+    """The cache with this before every id and class name."""
+    index = cache.index
+    index.assign(video=prefix + index["video"]).to_parquet(cache.path / "index.parquet")
+    meta = read_meta(cache.path)
+    meta["classes"] = [prefix + name for name in meta["classes"]]
+    write_meta(cache.path, meta)
+    return Cache(cache.path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("report")
+    shutil.copytree(PACKAGED_CACHE, folder / "cache")
+    methods = {
+        "uniform": (1, 2, 4), "random": (1, 2, 4), "oracle": (2,), "all frames": (12,), "random patch": (1,),
+        "most-moving patch": (1,),
+    }  # fmt: skip
+    run = write_run(
+        folder / "run", rename(Cache(folder / "cache"), NASTY), "train", methods, seeds=(0, 1), title=NASTY
+    )
+    row = {"source": "a paper", "published": "76.9", "setting": "N = 2", "value": 0.25, "low": 0.125,
+           "high": 0.375, "unit": "accuracy", "verdict": "reproduced"}  # fmt: skip
+    claims = [
+        {**row, "claim": "a", "title": NASTY, "measure": NASTY, "claim_verdict": "not reproduced"},
+        {
+            **row,
+            "claim": "a",
+            "title": NASTY,
+            "measure": "second",
+            "claim_verdict": "not reproduced",
+            "low": None,
+        },
+    ]
+    pd.DataFrame(claims).to_csv(run.folder / "claims.csv", index=False)
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested through selenium")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("the page is tested in Chromium: chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """A report that is open in the browser."""
+
+    def __init__(self, browser: Any, file: Path) -> None:
+        self.browser, self.url = browser, file.as_uri()
+        self.resize(1280, 900)
+        self.scheme("light")
+        browser.get_log("browser"), browser.get_log("performance")
+        browser.get(self.url)
+
+    def resize(self, width: int, height: int, *, mobile: bool = False) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def scheme(self, name: str) -> None:
+        # Without motion: what is clicked shall not be scrolling still.
+        preferences = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        features = [{"name": key, "value": value} for key, value in preferences.items()]
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def all(self, selector: str) -> list[Any]:
+        return self.browser.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        (element,) = self.all(selector)
+        return element
+
+    def texts(self, selector: str) -> list[str]:
+        return [element.get_property("textContent") for element in self.all(selector)]
+
+    def choose(self, selector: str, text: str) -> None:
+        """Choose in a drop-down as a person does."""
+        from selenium.webdriver.support.select import Select
+
+        Select(self.one(selector)).select_by_visible_text(text)
+
+    def act(self) -> Any:
+        from selenium.webdriver import ActionChains
+
+        return ActionChains(self.browser, duration=0)
+
+    def script(self, text: str, *arguments: object) -> Any:
+        return self.browser.execute_script(text, *arguments)
+
+    def matches(self) -> int:
+        return int(self.one("#matches").text.split()[0])
+
+    def setting(self, method: str) -> str:
+        """That the page shows of a method."""
+        text = "return document.querySelector(arguments[0]).selectedOptions[0].text"
+        return self.script(text, f"[aria-label='setting of {method}']")
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Addresses asked for since it was opened, but for what stands in the page itself."""
+        events = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        addresses = [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
+        return [address for address in addresses if not address.startswith("data:")]
+
+
+@pytest.fixture
+def page(browser: Any, run: Run, tmp_path: Path) -> Page:
+    return Page(browser, write_report(run, tmp_path / "page.html"))
+
+
+def test_opens_quietly_and_alone(page: Page) -> None:
+    page.one("#page-next").click()
+    page.all(".strip")[0].click()
+    assert page.script(
+        "return [...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    )
+    assert page.complaints() == []
+    assert page.requests() == [page.url]
+
+
+def test_names_are_text_and_nothing_else(page: Page, run: Run) -> None:
+    assert page.script("return window.hacked") is None
+    assert page.one("h1").get_property("textContent") == NASTY
+    assert page.browser.title == NASTY.strip()
+    cache = run.cache(0)
+    first = cache.index.iloc[cache.rows("train")[0]]
+    assert page.texts(".card .id")[0] == first["video"] == NASTY + "train-00000"
+    assert page.texts(".card .badge")[0] == cache.classes[first["label"]]
+    assert page.texts(".claim td")[0] == NASTY
+    assert page.all("img[src='x']") == []
+
+
+def test_hover_says_what_a_point_is(page: Page, run: Run) -> None:
+    summary = run.table("summary")
+    assert summary is not None
+    point = summary[summary["method"] == "random"].iloc[1]
+    mark = page.all("[data-method='random'] .mark")[1]
+    assert not page.one("#chart-tip").is_displayed()
+    page.act().move_to_element(mark).perform()
+    said = page.one("#chart-tip").text.split("\n")
+    assert said[:5] == [
+        "random", point["setting"], f"top-1 {point['top1']:.3f}",
+        f"95% interval {point['top1_low']:.3f} to {point['top1_high']:.3f}",
+        f"{point['gflops']:.4g} GFLOPs a video",
+    ]  # fmt: skip
+    # The same by keyboard: to the next point of the method. mAP has no interval in this table.
+    page.one("#chart").send_keys("\ue014")
+    assert page.one("#chart-tip").text.split("\n")[:2] == ["random", "N = 4"]
+    page.one("input[value='mean_average_precision'] + span").click()
+    page.act().move_to_element(page.all("[data-method='random'] .mark")[1]).perform()
+    assert page.one("#chart-tip").text.split("\n")[2:4] == [
+        f"mAP {point['mean_average_precision']:.3f}", f"{point['gflops']:.4g} GFLOPs a video",
+    ]  # fmt: skip
+
+
+def test_points_stand_where_the_numbers_say(page: Page, run: Run) -> None:
+    page.one("#curve-log").click() if page.one("#curve-log").is_selected() else None
+    summary = run.table("summary")
+    assert summary is not None
+    drawn = page.script(
+        "return [...document.querySelectorAll('#chart .mark')].map((mark) =>"
+        " [mark.transform.baseVal[0].matrix.e, mark.transform.baseVal[0].matrix.f])"
+    )
+    # A straight scale: pixels are a linear function of the values, right and upwards.
+    for pixels, values, sign in zip(
+        np.transpose(drawn), (summary["gflops"], summary["top1"]), (1, -1), strict=True
+    ):
+        slope, start = np.polyfit(values, pixels, 1)
+        np.testing.assert_allclose(slope * values + start, pixels, atol=0.1)
+        assert slope * sign > 0
+
+
+def test_a_click_hides_a_method(page: Page) -> None:
+    def shown() -> list[str]:
+        return page.script(
+            "return [...document.querySelectorAll('#chart .series')].map((one) => one.dataset.method)"
+        )
+
+    everything = shown()
+    assert len(everything) == 6
+    button = {button.text: button for button in page.all("#legend button")}
+    button["uniform"].click()
+    assert shown() == [name for name in everything if name != "uniform"]
+    assert button["uniform"].get_attribute("aria-pressed") == "false"
+    button["uniform"].click()
+    assert shown() == everything
+    page.act().double_click(button["oracle"]).perform()
+    assert shown() == ["oracle"]
+    page.one("#legend-all").click()
+    page.one("input[value='patches'] + span").click()
+    assert set(shown()) == {"random patch", "most-moving patch", "all frames"}
+
+
+def test_summary_sorts(page: Page, run: Run) -> None:
+    summary = run.table("summary")
+    assert summary is not None
+    heading = next(one for one in page.all("#summary th button") if one.text == "top-1")
+    column = "#summary .sortable:first-of-type tbody td:nth-child(3)"
+    for ascending in (True, False):
+        heading.click()
+        wanted = summary["top1"].sort_values(ascending=ascending).map("{:.3f}".format).to_list()
+        assert page.texts(column)[: len(summary)] == wanted
+
+
+def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
+    shown = {name: page.setting(name) for name in run.methods}
+    by_method = run.results[run.results["setting"] == run.results["method"].map(shown)]
+
+    def tables(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        of_seed = by_method[by_method["seed"] == seed]
+        return tuple(
+            of_seed.pivot(index="video", columns="method", values=name) for name in ("correct", "prediction")
+        )  # type: ignore[return-value]
+
+    correct, prediction = tables(0)
+    assert page.matches() == len(correct) == 32
+    page.choose("#outcome-method-0", "random")
+    page.choose("#outcome-0", "is wrong")
+    assert page.matches() == (~correct["random"].astype(bool)).sum()
+    page.choose("#outcome-method-1", "all frames")
+    page.choose("#outcome-1", "is right")
+    both = ~correct["random"].astype(bool) & correct["all frames"].astype(bool)
+    assert 0 < page.matches() == both.sum()
+    ids = both.index[both]
+    assert set(page.texts(".card .id")) <= set(ids)
+    page.choose("#seed", "1")
+    correct_1, _ = tables(1)
+    other = ~correct_1["random"].astype(bool) & correct_1["all frames"].astype(bool)
+    assert page.matches() == other.sum() != both.sum()
+    page.one("#filters button[type=reset]").click()
+    assert page.matches() == 32
+
+    page.choose("#filter-agreement", "disagree")
+    assert page.matches() == (prediction.nunique(axis=1) > 1).sum()
+    page.one("#methods-shown summary").click()
+    page.one("#show-none").click()
+    for name in ("uniform", "oracle"):
+        page.browser.find_element("xpath", f"//div[@id='method-list']//label[contains(., '{name}')]").click()
+    assert 0 < page.matches() == (prediction["uniform"] != prediction["oracle"]).sum() < 32
+    page.choose("#filter-agreement", "agree")
+    assert 0 < page.matches() == (prediction["uniform"] == prediction["oracle"]).sum() < 32
+    # Another setting of a method is another table.
+    page.choose("[aria-label='setting of uniform']", "N = 1")
+    one = run.results[(run.results["setting"] == "N = 1") & (run.results["seed"] == 0)]
+    one = one[one["method"] == "uniform"].set_index("video")["prediction"]
+    assert page.matches() == (one == prediction["oracle"].loc[one.index]).sum()
+    page.one("#filters button[type=reset]").click()
+
+    cache = run.cache(0)
+    page.choose("#filter-class", cache.classes[3])
+    assert page.matches() == (cache.index.iloc[cache.rows("train")]["label"] == 3).sum()
+    page.one("#filters button[type=reset]").click()
+    page.one("#filter-text").send_keys("Train-0001")
+    assert page.matches() == correct.index.str.contains("train-0001", regex=False).sum() == 10
+    page.one("#filter-text").send_keys("no such video")
+    assert page.matches() == 0
+    assert page.complaints() == []
+
+
+def test_a_card_shows_what_was_chosen(page: Page, run: Run) -> None:
+    results = run.results[run.results["seed"] == 0].set_index(["method", "setting", "video"])
+    cache = run.cache(0)
+    for number in (0, 7):
+        card = page.all(".card")[number]
+        video = card.get_dom_attribute("data-video")
+        for row in card.find_elements("css selector", ".row.right, .row.wrong"):
+            name, track, verdict = row.find_elements("xpath", "./*")
+            setting = name.find_element("css selector", "small").text
+            method = name.text.removesuffix(setting).strip()
+            found = results.loc[(method, setting, video)]
+            columns = page.script(
+                "return [...arguments[0].children].map((mark) => mark.style.gridColumnStart)", track
+            )
+            assert [int(column) - 1 for column in columns] == list(found["selected"])
+            said = verdict.get_property("textContent")
+            assert said.startswith("✓ right" if found["correct"] else "✗ wrong")
+            probability = round(float(found["scores"][found["prediction"]]) * 100)
+            assert f"{cache.classes[found['prediction']]} {probability}%" in said
+            assert f"{found['gflops']:.3g} GFLOPs" in said
+    for number, cards in ((1, 10), (2, 10), (3, 10), (4, 2)):
+        assert page.one("#page-number").text == f"{number} / 4"
+        assert len(page.all(".card")) == cards
+        page.one("#page-next").click() if number < 4 else None
+    assert not page.one("#page-next").is_enabled()
+
+
+def test_patches_are_drawn_where_they_were(page: Page, run: Run) -> None:
+    card = page.all(".card")[2]
+    results = run.results
+    found = results[
+        (results["method"] == "most-moving patch") & (results["seed"] == 0)
+        & (results["video"] == card.get_dom_attribute("data-video"))
+    ].iloc[0]  # fmt: skip
+    next(
+        one for one in card.find_elements("css selector", ".name") if one.text.startswith("most-moving")
+    ).click()
+    drawn = page.script(
+        "return [...arguments[0].querySelectorAll('.look:not(.under)')].map((one) =>"
+        " ['y', 'x', 'height', 'width'].map((name) => one[name].baseVal.value))",
+        card,
+    )
+    # Patches of 36 pixels were cut from frames of 96; the page's frames are the cache's of 32.
+    side = 36 / 96 * 32
+    points = np.reshape(found["patches"], (-1, 2))
+    corners = points * (32 - side) + 32 * np.stack([np.zeros(12), found["selected"]], axis=1)
+    np.testing.assert_allclose(drawn, np.concatenate([corners, np.full((12, 2), side)], axis=1), atol=0.1)
+    # Frames that a method did not process are veiled.
+    next(one for one in card.find_elements("css selector", ".name") if one.text.startswith("oracle")).click()
+    veiled = page.script(
+        "return [...arguments[0].querySelectorAll('.veil')].map((one) => one.x.baseVal.value / 32)", card
+    )
+    oracle = results[(results["method"] == "oracle") & (results["seed"] == 0)].set_index("video")["selected"]
+    assert sorted([*veiled, *oracle[found["video"]]]) == list(range(12))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "rgb(r, g, b)" (WCAG 2.2)."""
+    values = np.array([int(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    darker, brighter = sorted([luminance(one), luminance(other)])
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def test_colours_follow_the_scheme(page: Page) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        page.scheme(scheme)
+        ground = page.script("return getComputedStyle(document.body).backgroundColor")
+        grounds.append(luminance(ground))
+        # Text on what lies behind it: the nearest element with a ground of its own.
+        pairs = page.script("""return ["h1", ".facts", "nav a", "td", "th", ".legend button", ".badge.good", ".badge.bad",
+            ".note", ".name small", ".verdict small", ".right .verdict b", ".wrong .verdict b", "select", "dt"].map((selector) => {
+            const element = document.querySelector(selector);
+            let behind = element;
+            while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)" && behind !== document.body) behind = behind.parentElement;
+            return [selector, getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        })""")
+        for selector, colour, behind in pairs:
+            assert contrast(colour, behind) >= 4.5, f"{selector}, {scheme}"
+        for line in page.all("#chart .line, .track i"):
+            assert (
+                contrast(
+                    page.script(
+                        "const style = getComputedStyle(arguments[0]); return arguments[0].matches('i') ? style.backgroundColor : style.stroke",
+                        line,
+                    ),
+                    ground,
+                )
+                >= 3
+            )
+    assert grounds[0] > 0.9
+    assert grounds[1] < 0.05
+
+
+def test_fits_a_phone(page: Page) -> None:
+    page.resize(390, 844, mobile=True)
+    page.script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    # What is wider scrolls in a box of its own; the rest ends within the screen.
+    outside = page.script("""return [...document.querySelectorAll("body *")].filter((one) =>
+        !one.closest(".scroller, pre, .hidden, svg") && one.getBoundingClientRect().right > 391).map((one) => one.outerHTML.slice(0, 80))""")
+    assert outside == []
+    assert page.script("return document.querySelector('#chart svg').getBoundingClientRect().width") <= 390
+    page.all(".strip")[0].click()  # Enlarged frames too.
+    assert page.script("return document.documentElement.scrollWidth") == 390
+
+
+def test_without_frames_tables_and_single_labels(browser: Any, tmp_path: Path) -> None:
+    cache = write_cache(tmp_path / "cache")
+    index = cache.index.assign(labels=[[label, (label + 1) % 4] for label in cache.labels])
+    index.to_parquet(cache.path / "index.parquet")
+    meta = read_meta(cache.path)
+    del meta["arrays"]["frames"]
+    write_meta(cache.path, meta)
+    run = write_run(tmp_path / "run", Cache(cache.path), "test", {"uniform": (1, 2)})
+    (run.folder / "summary.csv").unlink()
+    file = write_report(run, videos=5)
+    assert file == run.folder / "report.html"
+    page = Page(browser, file)
+    assert page.complaints() == []
+    assert page.one("#matches").text == "5 of 5 videos (the first of 8 of the split)"
+    assert len(page.all(".card .tile")) == 5 * 6
+    assert page.all("img, #curve, #claims") == []
+    # A class is that of every video with the label among its own.
+    page.choose("#filter-class", "b")
+    labels = index["labels"].iloc[cache.rows("test")[:5]]
+    assert page.matches() == labels.map(lambda of_video: 1 in of_video).sum()
+    write_report(run, file, videos=0)
+    assert Page(browser, file).all("#videos") == []
+
+
+def test_bad_input(tmp_path: Path, cache: Cache) -> None:
+    run = claim(tmp_path, caches={0: cache}, split="test", title="", methods={})
+    with pytest.raises(InputError, match="holds no results yet"):
+        write_report(run)
+    run = write_run(tmp_path, cache, "test", {"uniform": (1,)})
+    with pytest.raises(InputError, match="videos: found -1"):
+        write_report(run, videos=-1)
+    write_results(run.results.iloc[1:], tmp_path / "results.parquet")
+    with pytest.raises(InputError, match=r"uniform, N = 1, seed 0: no row of video 'video-16'"):
+        write_report(Run(tmp_path))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_strip_holds_the_frames_in_order() -> None:
+    ramp = np.linspace(0, 255, 48, dtype=np.uint8)
+    frames = np.stack(
+        [
+            np.broadcast_to(ramp[:40, None, None], (40, 48, 3)),
+            np.broadcast_to(ramp[None, :, None], (40, 48, 3)),
+        ]
+    )
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(strip(frames, 20)))), int)
+    assert image.shape == (20, 48, 3)
+    small = [np.asarray(Image.fromarray(frame).resize((24, 20)), int) for frame in frames]
+    assert np.abs(image - np.concatenate(small, axis=1)).mean() < 6
+
+
+def test_the_same_run_makes_the_same_page(run: Run, tmp_path: Path) -> None:
+    first, second = (write_report(run, tmp_path / name).read_bytes() for name in ("1.html", "2.html"))
+    assert first == second
+    assert str(Path.home()).encode() not in first
