@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from compare.methods import untrained_entry
+from compare.entries import untrained_entry
 from compare.report import write_report
 from compare.report_gallery import strip
 from compare.run import Run, claim
