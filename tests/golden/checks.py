@@ -261,10 +261,17 @@ def adafocus_v2_loss_and_gradients(network: AdaFocusV2Network, frames: torch.Ten
     # Through 50 layers without trained weights the policy's gradient is a matter of rounding: grid_sample in
     # place of our patches gives 7074 with two threads, 7232 with one, 8324 without oneDNN, and 8637 in float64
     # (as do our patches, to 12 digits); recorded is 7398. test_cut_patches.py checks the gradient sharply.
+    # For the two networks themselves float64 is 0.73% and 0.32% from what was recorded in float32, and float32 on
+    # another processor up to 0.13%: their norms cannot be held to 0.1% everywhere.
+    networks = ("global_cnn", "local_cnn")
     return {
         "loss": deviation(loss, recorded["loss"]),
-        **{f"grad_norm_{name}": deviation(norm(part), recorded[f"grad_norm_{name}"])
-           for name, part in parts.items()},
+        **{
+            f"grad_norm_{name}": deviation(
+                norm(part), recorded[f"grad_norm_{name}"], *((0.01,) if name in networks else ())
+            )
+            for name, part in parts.items()
+        },
         "grad_norm_policy": deviation(norm(network.policy), recorded["grad_norm_policy"], 0.25),
     }  # fmt: skip
 
