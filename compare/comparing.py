@@ -133,12 +133,14 @@ def demo_command(arguments: Sequence[str]) -> Callable[..., None]:
     return _with_settings(demo, arguments)
 
 
-def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None, videos: int = 2000) -> None:
+def report(
+    run: Annotated[Path, tyro.conf.Positional], out: Path | None = None, videos: int | None = None
+) -> None:
     """Write one self-contained HTML file of a comparison: summary, curve, claims, every video.
 
     Args:
         run: its folder.
         out: the file; by default RUN/report.html.
-        videos: at most so many in the gallery.
+        videos: how many of the split are shown; by default all, up to 2,000.
     """
     print(f"written: {write_report(Run(run), out, videos=videos)}")
