@@ -125,7 +125,9 @@ class SB3Settings:
         if self.evaluate_every < 0:
             raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
         if self.allow_exit and not self.of_patches:
-            raise InputError(f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches")
+            raise InputError(
+                f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches"
+            )
         self._check_hyperparameters()
 
     def _check_hyperparameters(self) -> None:
@@ -226,7 +228,7 @@ def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> Ba
     env = _make(cache, settings, "train", tuned.num_envs)
     arguments = dict(tuned.arguments)
     if arguments.pop("noise_type", None):
-        shape = env.action_space.shape
+        shape: tuple[int, ...] = env.action_space.shape or ()
         arguments["action_noise"] = NormalActionNoise(
             np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
         )
@@ -236,7 +238,9 @@ def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> Ba
             policy_kwargs=_on(cache, tuned.policy_options), **arguments,
         )  # fmt: skip
     except (AssertionError, TypeError, ValueError) as error:
-        raise InputError(f"hyperparameters {arguments}: {settings.algorithm} refuses them ({error})") from error
+        raise InputError(
+            f"hyperparameters {arguments}: {settings.algorithm} refuses them ({error})"
+        ) from error
 
 
 def _make(
@@ -298,8 +302,8 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
     try:
-        saved, _, _ = load_from_zip_file(path, load_data=True)
-        spaces = saved["observation_space"].spaces  # type: ignore[index]
+        saved: Any = load_from_zip_file(path, load_data=True)[0]
+        spaces = saved["observation_space"].spaces
         if "video" not in spaces:
             raise InputError(f"model {path}: trained on feature observations, expected index observations")
         # The saved space counts the videos of the cache that the model was trained on.

@@ -43,7 +43,9 @@ class StableBaselinesVecEnv(VecEnv):
         self.render_mode = env.render_mode
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
-            raise InputError(f"{env}: found autoreset_mode {mode!r} in its metadata, expected an AutoresetMode")
+            raise InputError(
+                f"{env}: found autoreset_mode {mode!r} in its metadata, expected an AutoresetMode"
+            )
         self._same_step = mode == AutoresetMode.SAME_STEP
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns, self._lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
@@ -137,6 +139,6 @@ def _rows(observation: Any, rows: np.ndarray) -> Any:
     return observation[rows]
 
 
-def _row(observation: Any, index: int) -> Any:
+def _row(observation: Any, index: Any) -> Any:
     """A copy of one environment's observation, which outlives the batch."""
-    return copy.deepcopy(_rows(observation, index))  # type: ignore[arg-type]
+    return copy.deepcopy(_rows(observation, index))

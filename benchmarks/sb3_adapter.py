@@ -25,7 +25,7 @@ import video_env  # noqa: F401
 from baselines.tuned import read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 
-ROUNDS = 2
+ROUNDS = 9
 TUNED = read_tuned("ppo", "FrameSelect-v0")
 SETTINGS: dict[str, dict[str, int]] = {
     "tuned for FrameSelect-v0": {
@@ -42,7 +42,9 @@ def frame_select(num_envs: int, **settings: int) -> PPO:
         "FrameSelect-v0", num_envs=num_envs, vectorization_mode="vector_entry_point", observation="index"
     )
     options = TUNED.policy_options
-    return PPO(TUNED.policy, StableBaselinesVecEnv(env), policy_kwargs=options, device="cpu", seed=0, **settings)
+    return PPO(
+        TUNED.policy, StableBaselinesVecEnv(env), policy_kwargs=options, device="cpu", seed=0, **settings
+    )
 
 
 def cart_pole(num_envs: int, **settings: int) -> PPO:

@@ -84,7 +84,12 @@ PATCHES = {
 }
 
 
-@pytest.mark.parametrize("algorithm", PATCHES)
+QUICK = ("a2c", "dqn", "td3")
+
+
+@pytest.mark.parametrize(
+    "algorithm", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PATCHES]
+)
 def test_every_algorithm_finds_the_patches(known_patches: Cache, algorithm: str) -> None:
     """One position of nine in each of three frames, any of which tells the label: by chance 0.65 of the
     videos are right, since without it both labels are as likely."""
@@ -204,7 +209,9 @@ def test_saved_and_loaded_by_its_own_means(tmp_path: Path) -> None:
     observation = env.reset()
     assert np.array_equal(model.predict(observation)[0], again.predict(observation)[0])
     with torch.no_grad():
-        values = [each.policy.quantile_net(each.policy.obs_to_tensor(observation)[0]) for each in (model, again)]
+        values = [
+            each.policy.quantile_net(each.policy.obs_to_tensor(observation)[0]) for each in (model, again)
+        ]
     assert torch.equal(*values)
     _, parameters, _ = load_from_zip_file(tmp_path / "model.zip", device="cpu")
     # Of the features, a row per video, nothing is in the file.
