@@ -59,8 +59,8 @@ def _shared_table(
     opened = Cache(PACKAGED_CACHE if cache is None else cache)
     if len(opened) != num_videos:
         raise InputError(
-            f"cache {opened.path}: has {len(opened)} videos, and the observations index {num_videos}; expected "
-            "the environment's own cache"
+            f"cache {opened.path}: has {len(opened)} videos, and the observations index {num_videos}; "
+            "expected the environment's own cache"
         )
     # Stable-Baselines3 hands observations over in float32, which counts so far.
     if len(opened) > 2**24:

@@ -228,7 +228,7 @@ def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> Ba
     env = _make(cache, settings, "train", tuned.num_envs)
     arguments = dict(tuned.arguments)
     if arguments.pop("noise_type", None):
-        shape = env.action_space.shape
+        shape: tuple[int, ...] = env.action_space.shape or ()
         arguments["action_noise"] = NormalActionNoise(
             np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
         )
@@ -302,8 +302,8 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
     try:
-        saved, _, _ = load_from_zip_file(path, load_data=True)
-        spaces = saved["observation_space"].spaces  # type: ignore[index]
+        saved: Any = load_from_zip_file(path, load_data=True)[0]
+        spaces = saved["observation_space"].spaces
         if "video" not in spaces:
             raise InputError(f"model {path}: trained on feature observations, expected index observations")
         # The saved space counts the videos of the cache that the model was trained on.

@@ -139,6 +139,6 @@ def _rows(observation: Any, rows: np.ndarray) -> Any:
     return observation[rows]
 
 
-def _row(observation: Any, index: int) -> Any:
+def _row(observation: Any, index: Any) -> Any:
     """A copy of one environment's observation, which outlives the batch."""
-    return copy.deepcopy(_rows(observation, index))  # type: ignore[arg-type]
+    return copy.deepcopy(_rows(observation, index))

@@ -84,7 +84,12 @@ PATCHES = {
 }
 
 
-@pytest.mark.parametrize("algorithm", PATCHES)
+QUICK = ("a2c", "dqn", "td3")
+
+
+@pytest.mark.parametrize(
+    "algorithm", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PATCHES]
+)
 def test_every_algorithm_finds_the_patches(known_patches: Cache, algorithm: str) -> None:
     """One position of nine in each of three frames, any of which tells the label: by chance 0.65 of the
     videos are right, since without it both labels are as likely."""
