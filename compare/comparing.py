@@ -46,13 +46,13 @@ def compare_command(arguments: Sequence[str]) -> Callable[..., None]:
         overlay: str | None = None,
         report: bool = False,
         modules: tuple[str, ...] = (),
-        machine: Machine = Machine(),  # noqa: B008
+        machine: Annotated[Machine, tyro.conf.arg(name="")] = Machine(),  # noqa: B008
         method_settings: Any = None,
     ) -> None:
         caches = [Cache(one) for one in path]
         run = compare_methods(
             methods, caches, out, seeds=seeds, settings=method_settings, modules=modules, split=split,
-            metric=metric, title=title, overlay=overlay, machine=machine,
+            metric=metric, title=title, overlay=overlay, machine=machine, command=["compare", *arguments],
         )  # fmt: skip
         print(f"\nIn {out}: " + ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))
         if report:
@@ -101,7 +101,7 @@ def demo_command(arguments: Sequence[str]) -> Callable[..., None]:
         methods: tuple[str, ...] = (),
         show_data: bool = False,
         modules: tuple[str, ...] = (),
-        machine: Machine = Machine(),  # noqa: B008
+        machine: Annotated[Machine, tyro.conf.arg(name="")] = Machine(),  # noqa: B008
         settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = DemoSettings(),  # noqa: B008
         method_settings: Any = None,
     ) -> None:
@@ -110,7 +110,8 @@ def demo_command(arguments: Sequence[str]) -> Callable[..., None]:
         Args:
             out: folder of everything that is written; a run there that was interrupted goes on.
             seeds: trainings of every network and agent, with seeds 0, 1, ...
-            methods: which are compared; by default all of the table (see video-env compare --help).
+            methods: which are compared; by default all of the table (see video-env compare --help)
+                but two variants.
             show_data: only draw a contact sheet of the data set, to OUT/data.png.
             modules: Python modules in the current folder, or installed, that add methods to the table.
             machine: how the work is spread.
@@ -126,7 +127,7 @@ def demo_command(arguments: Sequence[str]) -> Callable[..., None]:
             return
         run_demo(
             out, settings, methods=methods, method_settings=method_settings, modules=modules, seeds=seeds,
-            machine=machine,
+            machine=machine, command=["demo", *arguments],
         )  # fmt: skip
 
     return _with_settings(demo, arguments)

@@ -37,6 +37,10 @@ from video_env.models.device import resolve_device
 ACCURACIES = (0.7, 0.8, 0.9)
 """On the validation split, whose training time ``training.csv`` states."""
 
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{4 << 30}", "MALLOC_TRIM_THRESHOLD_": f"{8 << 30}"}
+"""For the processes that train: glibc gives large blocks back to the system, and a network that asks for the
+same ones at every step spends a quarter of its time on page faults."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -79,6 +83,7 @@ def compare(
     title: str | None = None,
     overlay: str | None = None,
     machine: Machine = Machine(),
+    command: Sequence[str] | None = None,
 ) -> Run:
     """Train and test what is not on disk yet under ``out``, and sum up all that is there.
 
@@ -94,6 +99,7 @@ def compare(
         title: stands above the pictures; by default the cache and the split.
         overlay: a data set whose published figures the curve shows too (``compare.reported``).
         machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
 
     Raises:
         InputError: a method is unknown, the folder holds a comparison of other data, splits or settings, the
@@ -113,6 +119,7 @@ def compare(
         split=split,
         title=f"{caches[0].path.name}, {split} split" if title is None else title,
         methods={name: asdict(own) for name, own in given.items()},
+        command=command,
     )
     resolve_device(machine.device)
     work = [
@@ -207,6 +214,7 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
             method.entries(job, job.settings[method.name])
         return
     failed: list[tuple[str, BaseException]] = []
+    os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     bar = tqdm(total=len(work), desc=f"training, {jobs} beside each other", unit="training")
     try:
@@ -231,7 +239,7 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
         if isinstance(error, BrokenProcessPool):
             raise InputError(
                 "a training's process was ended from outside, often because memory ran out; run the command "
-                f"again with fewer --machine.jobs than {jobs}, it goes on where it was"
+                f"again with fewer --jobs than {jobs}, it goes on where it was"
             ) from error
         if isinstance(error, InputError):
             raise InputError(f"{what}: {error}") from error
@@ -285,10 +293,11 @@ def _trainings(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()
                 for accuracy in ACCURACIES
             }
+            training["training_seconds"] = training.pop("seconds")
             rows.append({**training, **reached})
             of = {name: training[name] for name in ("method", "setting", "seed")}
             learning += [{**of, "seconds": x, "validation": y} for x, y in history.to_numpy().tolist()]
-    columns = ["method", "setting", "seed", "seconds", "stages", "settings"]
+    columns = ["method", "setting", "seed", "stages", "settings", "training_seconds"]
     return (
         pd.DataFrame(rows, columns=[*columns, *(f"seconds to {accuracy:g}" for accuracy in ACCURACIES)]),
         pd.DataFrame(learning, columns=["method", "setting", "seed", "seconds", "validation"]),

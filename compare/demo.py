@@ -27,6 +27,9 @@ from video_env.models.train_backbone import BackboneTraining, ImageTraining, Ski
 from video_env.models.train_recognizer import RecognizerTraining, recognizer_accuracy, train_recognizer
 from video_env.models.train_small import SmallTraining, save_weights, train_small_networks
 
+VARIANTS = ("adafocus-gru", "adafocus-v2-fully-connected")
+"""Methods that are left out unless they are named: variants of others that take minutes to train."""
+
 FRAME_ARRAYS = ("frame_index", "timestamp_seconds", "frames")
 
 
@@ -60,22 +63,25 @@ def run_demo(
     modules: Sequence[str] = (),
     seeds: int = 1,
     machine: Machine = Machine(),  # noqa: B008
+    command: Sequence[str] | None = None,
 ) -> Run:
     """Do everything that is not done yet under ``out``, and sum it up.
 
     Args:
         out: folder of everything that is written.
         settings: of the videos and networks.
-        methods: of the table; by default all of them.
+        methods: of the table; by default all of them but ``VARIANTS``.
         method_settings: an instance of ``registry.settings_type``.
         modules: where methods stand that are not ours.
         seeds: trainings of every network and agent.
         machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
 
     Raises:
         InputError: ``out`` holds a run of other settings.
     """
-    names = [one.name for one in registry.find(methods or registry.table())]
+    names = list(methods) or [name for name in registry.table() if name not in VARIANTS]
+    registry.find(names)  # fail before the videos are written
     _claim(out, settings)
     _heading("1. videos")
     _write_videos(out, settings.data)
@@ -91,7 +97,7 @@ def run_demo(
     # The test split is read here and nowhere else; every choice was made on the validation split.
     run = compare(
         names, caches, out, seeds=seeds, settings=method_settings, modules=modules,
-        title="built-in data set, test split", machine=machine,
+        title="built-in data set, test split", machine=machine, command=command,
     )  # fmt: skip
     _heading("5. report")
     print(f"written: {write_report(run)}")

@@ -148,7 +148,7 @@ def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     # Stage 0 prepares the networks, as torchvision's weights do elsewhere; the other three are its own.
     training = Training(
         before, stages=len(STAGES) - 2 + fine_tuned, settings=_count(asdict(agent.settings)),
-        history=_curve(history),
+        history=_curve(history) if fine_tuned else (),  # stage 3's begins with it
     )  # fmt: skip
     return Entry(
         method, setting, agent.settings.seed, PATCH_SELECT, agent, options, training, agent.patch_cache

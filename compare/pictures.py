@@ -21,7 +21,7 @@ def draw_pictures(run: Run, *, videos: int = 3) -> None:
     with the first seed, and for each seed ``selections.jsonl``."""
     for seed in run.seeds:
         of_seed = run.results[run.results["seed"] == seed]
-        if len(of_seed):
+        if len(of_seed) and "frame_index" in run.cache(seed):  # not where features were computed elsewhere
             write_selections(run.cache(seed), of_seed, run.folder / f"seed-{seed}" / "selections.jsonl")
     seed = run.seeds[0]
     cache, results = run.cache(seed), run.results[run.results["seed"] == seed]

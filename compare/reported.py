@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from video_env.errors import require_choice
+from video_env.errors import InputError, require_choice
 from video_env.evaluation.budget import METRICS, Metric
 
 FILE = Path(__file__).with_name("reported.csv")
@@ -26,9 +26,7 @@ def reported_figures(data: str, metric: Metric) -> pd.DataFrame:
     table = pd.read_csv(FILE)
     require_choice("overlay", data, tuple(table["data"].unique()))
     table = table[table["data"] == data]
-    require_choice(
-        f"metric of the curve under {data}'s figures, in {METRICS[metric]}:",
-        metric,
-        tuple(table["metric"].unique()),
-    )
+    known = table["metric"].iloc[0]
+    if metric != known:
+        raise InputError(f"overlay: the figures on {data} are in {METRICS[known]}; add --metric {known}")
     return table.assign(accuracy=table["accuracy"] / 100)[["method", "accuracy", "gflops"]]

@@ -18,7 +18,7 @@ import json
 import os
 import platform
 import shlex
-import sys
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -110,7 +110,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def claim(folder: Path, *, caches: dict[int, Cache], split: str, title: str, methods: dict[str, Any]) -> Run:
+def claim(
+    folder: Path,
+    *,
+    caches: dict[int, Cache],
+    split: str,
+    title: str,
+    methods: dict[str, Any],
+    command: Sequence[str] | None = None,
+) -> Run:
     """Begin a comparison in a folder, or go on with one of the same split and data; methods are added to
     those that it has.
 
@@ -120,6 +128,7 @@ def claim(folder: Path, *, caches: dict[int, Cache], split: str, title: str, met
         split: that results are of.
         title: stands above the pictures.
         methods: by name, their settings as plain data that json can hold.
+        command: the command line that asks for it, where there is one.
 
     Raises:
         InputError: the folder holds a comparison of another split or cache, one of these methods with other
@@ -148,8 +157,9 @@ def claim(folder: Path, *, caches: dict[int, Cache], split: str, title: str, met
     paths = {str(seed): os.path.relpath(cache.path, folder.absolute()) for seed, cache in caches.items()}
     for name, value in (("caches", paths), *wanted.items()):
         record[name] = {**record[name], **value} if isinstance(value, dict) else value
-    command = shlex.join(["video-env", *sys.argv[1:]])
-    record["commands"] = [*(before for before in record["commands"] if before != command), command]
+    if command is not None:
+        line = shlex.join(["video-env", *command])
+        record["commands"] = [*(before for before in record["commands"] if before != line), line]
     record["packages"] = {name: version(name) for name in PACKAGES}
     record["machine"] = machine_facts()
     write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())

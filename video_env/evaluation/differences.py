@@ -56,6 +56,7 @@ def paired_curves(results: pd.DataFrame, *methods: str, cost: str = "gflops") ->
     Returns:
         None where a method is not there, or the methods have no seed in common.
     """
+    results = results.reset_index(drop=True)
     parts = [results[results["method"].isin(method.split("+"))] for method in methods]
     if any(part.empty for part in parts):
         return None

@@ -88,15 +88,15 @@ def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
     """Validation accuracy over training time, one line per training.
 
     Args:
-        learning: columns method, seed, seconds, validation.
+        learning: columns method, setting, seed, seconds, validation.
         file: where the picture goes.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=150)
     axes = figure.subplots()
-    for number, (method, trainings) in enumerate(learning.groupby("method", sort=False)):
+    for number, (named, trainings) in enumerate(learning.groupby(["method", "setting"], sort=False)):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         for which, (_, curve) in enumerate(trainings.groupby("seed")):
-            label = method if which == 0 else None
+            label = ", ".join(map(str, named)) if which == 0 else None
             axes.plot(
                 curve["seconds"], curve["validation"], color=colour, marker=marker, markersize=4,
                 linewidth=1.2, label=label,

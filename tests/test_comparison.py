@@ -1,0 +1,346 @@
+"""Comparisons: the table of methods, what is kept and what is done again, differences and claims by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import compare.run
+from compare import registry
+from compare.claims import measure_claims
+from compare.cli import main
+from compare.comparison import Machine
+from compare.comparison import compare as compare_methods
+from compare.reported import reported_figures
+from compare.run import Run
+from tests.conftest import write_cache
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.evaluation.differences import (
+    difference_at_equal_cost,
+    paired_curves,
+    saving_at_equal_accuracy,
+)
+from video_env.evaluation.evaluate import read_results, write_results
+
+registry.load()
+QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.epochs", "1"]
+FEW = ["--uniform.num-frames", "1", "2", "3"]
+
+
+def call(*arguments: object) -> None:
+    assert main(["compare", *map(str, arguments)]) == 0
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, cache: Cache) -> None:
+    out = tmp_path / "run"
+    common = ["--path", cache.path, "--out", out, "--jobs", 1]
+    call("uniform", "all-frames", *common, *FEW)
+    first = files(out)
+    call("ocsampler", "uniform", *common, "--seeds", 2, *FEW, *QUICK)
+    kept = {name for name, moment in files(out).items() if first.get(name) == moment}
+    assert {"seed-0/results/uniform.parquet", "seed-0/results/all-frames.parquet"} <= kept
+    run = Run(out)
+    assert set(run.methods) == {"uniform", "all-frames", "ocsampler"}
+    assert run.methods["ocsampler"]["training"]["epochs"] == 1
+    assert run.seeds == [0, 1]
+    assert len(run.record["commands"]) == 1  # the same words, for both were called from this process
+    summary = run.table("summary")
+    assert summary is not None
+    assert summary.set_index("method")["seeds"].to_dict() == {"uniform": 2, "OCSampler": 2, "all frames": 1}
+    training = run.table("training")
+    assert training is not None
+    assert len(training) == 4
+    assert len(run.results) == 8 * (2 * 3 + 2 * 2 + 1)
+
+
+def test_several_at_once_give_what_one_after_another_gives(tmp_path: Path, cache: Cache) -> None:
+    names = ["uniform", "ocsampler", "ocsampler-budget"]
+    settings = registry.settings_type(registry.find(names))()
+    from dataclasses import replace
+
+    short = replace(settings.ocsampler.training, epochs=2)
+    settings = replace(
+        settings,
+        uniform=replace(settings.uniform, num_frames=(1, 2)),
+        ocsampler=replace(settings.ocsampler, num_frames=(2,), training=short),
+        ocsampler_budget=replace(settings.ocsampler_budget, training=short),
+    )
+    tables = []
+    for jobs in (1, 2):
+        out = tmp_path / f"{jobs}"
+        compare_methods(names, [cache], out, settings=settings, machine=Machine(jobs=jobs))
+        table = read_results(out / "results.parquet").drop(columns=["videos_per_second", "training_seconds"])
+        tables.append(
+            table.sort_values(["method", "setting", "video"], ignore_index=True).astype({"scores": str})
+        )
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert "OCSampler" in (tmp_path / "2" / "seed-0" / "logs" / "ocsampler.txt").read_text()
+
+
+def test_results_that_are_not_whole_are_made_anew(
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["uniform", "random", "oracle", "--path", cache.path, "--out", out, *FEW]
+    call(*arguments)
+    before = Run(out).results
+    results = out / "seed-0" / "results"
+    half = (results / "uniform.parquet").read_bytes()
+    (results / "uniform.parquet").write_bytes(half[: len(half) // 2])
+    write_results(pd.read_parquet(results / "random.parquet").iloc[3:], results / "random.parquet")
+    untouched = (results / "oracle.parquet").stat().st_mtime_ns
+    capsys.readouterr()
+    call(*arguments)
+    printed = capsys.readouterr()
+    assert "uniform, seed 0: its results are not whole" in printed.out + printed.err
+    assert "random, seed 0: its results are not whole" in printed.out + printed.err
+    assert (results / "oracle.parquet").stat().st_mtime_ns == untouched
+    assert (
+        Run(out)
+        .results.drop(columns="videos_per_second")
+        .astype({"scores": str})
+        .equals(before.drop(columns="videos_per_second").astype({"scores": str}))
+    )
+
+
+def test_a_failed_training_keeps_the_others(
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", "ocsampler", "ocsampler-budget", "--path", str(cache.path), "--out", str(tmp_path / "run"),
+                 *QUICK, "--ocsampler-budget.training.num-frames", "99", "--jobs", "2"]  # fmt: skip
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "ocsampler-budget, seed 0 (its output:" in error
+    assert "num_frames: found 99" in error
+    assert (tmp_path / "run" / "seed-0" / "agents" / "ocsampler-2.pt").is_file()
+
+
+def test_a_method_of_ones_own(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of its own, with settings on the command line, beside ours, in processes of its own too."""
+    (tmp_path / "last_frames.py").write_text(
+        """
+from dataclasses import dataclass
+import numpy as np
+from baselines.heuristics import FixedSubsets
+from compare.registry import Job, method
+from video_env.evaluation.evaluate import Entry
+
+@dataclass(frozen=True)
+class Settings:
+    num_frames: tuple[int, ...] = (1, 2)
+
+@method("last-frames", about="the last N frames", settings=Settings())
+def last_frames(job: Job, settings: Settings) -> list[Entry]:
+    (job.folder / "seen").parent.mkdir(parents=True, exist_ok=True)
+    with (job.folder / "seen").open("a") as file:
+        file.write("x")
+    def subset(count):
+        chosen = np.zeros((len(job.cache), job.cache.num_candidates), bool)
+        chosen[:, -count:] = True
+        return chosen
+    return [
+        Entry("last frames", f"N = {n}", job.seed, "FrameSelectOneStep-v0", FixedSubsets(subset(n), "nothing"),
+              {"num_frames": n, "observation": "index"})
+        for n in settings.num_frames
+    ]
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    call("uniform", "last-frames", "--path", cache.path, "--out", "run", "--modules", "last_frames", *FEW,
+         "--last-frames.num-frames", 3, "--seeds", 2, "--jobs", 2)  # fmt: skip
+    results = Run("run").results
+    chosen = results[results["method"] == "last frames"]["selected"]
+    assert chosen.map(list).map(tuple).unique().tolist() == [(3, 4, 5)]
+    assert Run("run").methods["last-frames"] == {"num_frames": [3]}
+    with pytest.raises(InputError, match="'last-frames': is in the table already, from last_frames"):
+        registry.method("last-frames", about="")(lambda job, settings: [])
+    del registry._TABLE["last-frames"], sys.modules["last_frames"]
+
+
+def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    common = ["--path", str(cache.path), "--out", str(run)]
+    call("uniform", *common, *FEW)
+    other = write_cache(tmp_path / "other", videos=30)
+    capsys.readouterr()
+    for arguments, message in (
+        (["unifrom", *common], "method 'unifrom': expected one of uniform, random"),
+        (["uniform", "uniform", *common], "named twice"),
+        (common, "methods: found none, expected some of uniform"),
+        (["uniform", *common, "--seeds", "0"], "seeds: found 0"),
+        (["uniform", *common, *FEW, "--split", "train"], "other split: test there, train asked for"),
+        (["uniform", *common, "--uniform.num-frames", "1"], "other settings: uniform.num_frames [1, 2, 3] there, [1] asked for"),
+        (["uniform", "--path", str(other.path), *common[2:], *FEW], "other caches"),
+        (["uniform", "--path", str(cache.path), str(other.path), "--out", "x", "--seeds", "2"], "caches of different videos"),
+        (["uniform", "--path", str(cache.path), str(cache.path), "--out", "x", "--seeds", "3"], "found 2 caches for 3 seeds"),
+        (["uniform", *common, *FEW, "--overlay", "imagenet"], "overlay 'imagenet': expected one of activitynet"),
+        (["uniform", *common, *FEW, "--overlay", "activitynet"], "the figures on activitynet are in mAP; add --metric mean_average_precision"),
+        (["uniform", *common, *FEW, "--modules", "no_such_module"], "module 'no_such_module': not found"),
+        (["uniform", *common, *FEW, "--jobs", "0"], "jobs: found 0"),
+        (["uniform", *common, *FEW, "--device", "cuda:9"], "expected auto, cpu"),
+        (["patch-oracle", *common], "focus_weights"),
+    ):  # fmt: skip
+        assert main(["compare", *arguments]) == 2, arguments
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert message in error
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "format": 99, "version": "9.9"}))
+    assert main(["compare", "uniform", *common, *FEW]) == 2
+    assert "written by video-env 9.9 in format 99" in capsys.readouterr().err
+    (run / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json: cannot be read"):
+        Run(run)
+    with pytest.raises(InputError, match="holds no comparison"):
+        Run(tmp_path)
+
+
+def test_mixed_tables_are_refused_also_within_a_file(tmp_path: Path, cache: Cache) -> None:
+    call("uniform", "--path", cache.path, "--out", tmp_path / "run", *FEW)
+    table = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    table.loc[5, "data"] = "other videos"
+    table.to_parquet(tmp_path / "mixed.parquet")
+    with pytest.raises(InputError, match="different data cannot be compared: .*other videos in"):
+        read_results(tmp_path / "mixed.parquet")
+
+
+def test_reported_figures_are_those_of_the_papers() -> None:
+    found = reported_figures("activitynet", "mean_average_precision").set_index("method")
+    assert len(found) == 21
+    assert found.loc["OCSampler"].tolist() == pytest.approx([0.769, 21.7])
+    assert len(reported_figures("fcvid", "mean_average_precision")) == 15
+    assert len(reported_figures("mini-kinetics", "top1")) == 16
+
+
+# Differences and claims on tables whose truth is known.
+
+
+def table(
+    method: str, setting: str, accuracy: float, gflops: float, *, frames: float = 1, seeds: int = 3,
+    seconds: float = 0.0, speed: float = 10.0, videos: int = 400, noise: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Of every seed the same share of videos is right; which ones are, the noise decides."""
+    parts = []
+    for seed in range(seeds):
+        order = np.random.default_rng(noise).permutation(videos)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "method": method, "setting": setting, "seed": seed, "split": "test", "data": "d",
+                    "video": [f"v{number}" for number in range(videos)],
+                    "correct": order < round(accuracy * videos), "gflops": gflops, "frames": frames,
+                    "videos_per_second": speed * (1 + 0.01 * seed), "training_seconds": seconds * (1 + 0.01 * seed),
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(parts)
+
+
+def test_difference_at_equal_cost_by_hand() -> None:
+    """At 2 GFLOPs the base is halfway between its points, at 0.7."""
+    results = pd.concat([table("mine", "a", 0.8, 2), table("base", "b", 0.6, 1), table("base", "c", 0.8, 3)])
+    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
+    estimate = difference_at_equal_cost(mine, base)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(0.1)
+    assert 0.05 < estimate.low < 0.1 < estimate.high < 0.15
+    # The same videos are right: paired, the interval is far narrower than that of two accuracies.
+    apart = pd.concat([table("mine", "a", 0.8, 2, noise=1), results[results["method"] == "base"]])
+    loose = difference_at_equal_cost(*(paired_curves(apart, "mine", "base") or pytest.fail("no curves")))
+    assert loose is not None
+    assert loose.high - loose.low > 1.3 * (estimate.high - estimate.low)
+    dear = pd.concat([table("mine", "a", 0.8, 4), results[results["method"] == "base"]])
+    assert (
+        difference_at_equal_cost(*(paired_curves(dear, "mine", "base") or pytest.fail("no curves"))) is None
+    )
+    cheap = pd.concat([table("mine", "a", 0.65, 0.5), results[results["method"] == "base"]])
+    found = difference_at_equal_cost(*(paired_curves(cheap, "mine", "base") or pytest.fail("no curves")))
+    assert found is not None
+    assert found.value == pytest.approx(0.05)
+
+
+def test_only_common_seeds_are_paired() -> None:
+    results = pd.concat([table("mine", "a", 0.8, 2, seeds=3), table("base", "b", 0.6, 1, seeds=2)])
+    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
+    assert mine.correct.shape == (2, 400, 1) == base.correct.shape
+    assert paired_curves(results, "mine", "none") is None
+
+
+def test_saving_at_equal_accuracy_by_hand() -> None:
+    """The reference's best is 0.9 at 4; within a point, 0.89, the curve comes at 1 + 0.09 / 0.1 = 1.9."""
+    results = pd.concat([table("fixed", "1", 0.7, 1), table("fixed", "4", 0.9, 4),
+                         table("exit", "x", 0.8, 1), table("exit", "y", 0.9, 2)])  # fmt: skip
+    curve, reference = paired_curves(results, "exit", "fixed") or pytest.fail("no curves")
+    estimate = saving_at_equal_accuracy(curve, reference)
+    assert estimate.value == pytest.approx(1 - 1.9 / 4)
+    assert 0.4 < estimate.low <= estimate.value <= estimate.high < 0.7
+    never = pd.concat([results[results["method"] == "fixed"], table("exit", "x", 0.8, 1)])
+    curve, reference = paired_curves(never, "exit", "fixed") or pytest.fail("no curves")
+    assert saving_at_equal_accuracy(curve, reference).value == 0
+
+
+def results_of_a_world(v2: float = 0.95, seconds: float = 50.0) -> pd.DataFrame:
+    return pd.concat(
+        [
+            *(table(name, f"N = {n}", accuracy, n, frames=n) for name, accuracies in
+              {"uniform": (0.3, 0.5, 0.7), "random": (0.2, 0.4, 0.6), "centre": (0.2, 0.3, 0.4)}.items()
+              for n, accuracy in zip((1, 2, 3), accuracies, strict=True)),
+            table("OCSampler", "N = 1", 0.6, 1.1, frames=1), table("OCSampler", "N = 2", 0.9, 2.1, frames=2, speed=20),
+            table("OCSampler, budget", "λ = 4", 0.9, 1.6, frames=1.5),
+            table("MaskablePPO", "λ = 1", 0.9, 2.2), table("MaskablePPO", "λ = 9", 0.8, 1.2),
+            table("AdaFocus", "36²", 0.85, 1.2, seconds=100), table("AdaFocus", "24²", 0.5, 0.6),
+            table("AdaFocusV2", "36²", v2, 1.0, seconds=seconds), table("AdaFocusV2, exit", "36², 0.5 GFLOPs", v2, 0.5),
+            table("random patch", "36²", 0.4, 1.0), table("random patch", "48²", 0.5, 2.0),
+            table("centre patch", "36²", 0.2, 1.0), table("centre patch", "48²", 0.3, 2.0),
+        ]
+    )  # fmt: skip
+
+
+def test_claims_say_what_the_numbers_say() -> None:
+    claims = measure_claims(results_of_a_world())
+    verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first().to_dict()
+    assert len(verdicts) == 6
+    rows = claims.set_index("measure")
+    # At 2.1 GFLOPs MaskablePPO is at 0.89: one point, which 400 videos do not tell from nothing, or just do.
+    assert rows.loc["top-1 of OCSampler minus MaskablePPO's at equal GFLOPs", "value"] == pytest.approx(0.01)
+    assert rows.loc["videos per second of OCSampler over MaskablePPO's", "value"] == pytest.approx(2)
+    assert rows.loc[
+        "frames saved within one point of the best fixed number of frames", "value"
+    ] == pytest.approx(0.25)
+    assert rows.loc["training time of AdaFocus over AdaFocusV2's", "value"] == pytest.approx(2)
+    assert rows.loc["GFLOPs saved within one point of all frames", "value"] == pytest.approx(0.5)
+    assert rows.loc["top-1 of OCSampler minus that of random at equal GFLOPs", "value"] == pytest.approx(0.48)
+    for name in ("frame budget", "V2 accuracy", "V2 training time", "conditional exit", "learned selection"):
+        assert verdicts[name] == "reproduced", name
+
+
+def test_claims_are_refuted_undecided_or_not_measured() -> None:
+    worse = measure_claims(results_of_a_world(v2=0.5, seconds=200.0)).set_index("claim")["claim_verdict"]
+    assert worse["V2 accuracy"] == worse["V2 training time"] == "not reproduced"
+    # 0.8 of AdaFocus at 1.0 GFLOPs, between 0.5 and 0.85: equal but for noise.
+    even = measure_claims(results_of_a_world(v2=0.5 + 0.35 * 0.4 / 0.6)).set_index("claim")["claim_verdict"]
+    assert even["V2 accuracy"] == "undecided"
+    some = results_of_a_world()
+    some = measure_claims(some[~some["method"].isin(["MaskablePPO", "centre patch"])]).set_index("claim")[
+        "claim_verdict"
+    ]
+    assert some["one step"].eq("not measured").all()
+    assert some["learned selection"].eq("not measured").all()
+
+
+def test_the_version_of_a_run_is_checked(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
+    monkeypatch.setattr(compare.run, "FORMAT", 2)
+    with pytest.raises(InputError, match="in format 1; this is .* which reads format 2"):
+        Run(tmp_path)
