@@ -1,182 +1,269 @@
-"""Stable-Baselines3 on the environments: PPO and MaskablePPO choose frames; PPO, RecurrentPPO and SAC choose
-patches."""
+"""Stable-Baselines3's algorithms on the environments: which can act where, training, saved models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
-from sb3_contrib import MaskablePPO, RecurrentPPO
-from stable_baselines3 import PPO, SAC
+from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.logger import configure
-from torch import nn
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.save_util import load_from_zip_file
 from tqdm import tqdm
 
 import video_env  # noqa: F401  (registers the environments)
-from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.patches import patch_setting
+from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
-from video_env.errors import InputError, require_positive, require_seed
+from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
-AlgorithmName = Literal["ppo", "maskable-ppo", "patch-ppo", "patch-recurrent-ppo", "patch-sac"]
+AlgorithmName = Literal[
+    "ppo", "a2c", "dqn", "qr-dqn", "trpo", "maskable-ppo", "recurrent-ppo", "sac", "td3"
+]  # fmt: skip
+EnvironmentName = Literal[
+    "FrameSelectOneStep-v0", "FrameSelect-v0", "PatchSelect-v0", "PatchSelectContinuous-v0"
+]  # fmt: skip
+
+ONE_STEP, SEQUENTIAL, PATCHES, ANY_POINT = get_args(EnvironmentName)
+_SUFFIX = {ONE_STEP: ", one step", SEQUENTIAL: ", sequential", PATCHES: ", patches", ANY_POINT: ", any point"}
+_EVALUATED_VIDEOS = 1000
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm of Stable-Baselines3 and what it is trained on here.
+    """An algorithm of Stable-Baselines3 and where it can act.
 
     Attributes:
         kind: the class.
-        environment: id.
         title: in tables and curves.
-        looks_at: what its policy needs to have seen.
-        recurrent: whether its policy is.
+        tuned: name of the file of its tuned settings, RL Zoo's name for the algorithm.
+        environments: ids of those whose actions it supports; the first is its own choice.
     """
 
     kind: type[BaseAlgorithm]
-    environment: str
     title: str
-    looks_at: LooksAt = "skim"
-    recurrent: bool = False
+    tuned: str
+    environments: tuple[str, ...]
 
-    @property
-    def of_patches(self) -> bool:
-        """Whether it selects patches, not frames."""
-        return self.looks_at == "glance"
 
+_ANY_ACTION = (ONE_STEP, SEQUENTIAL, PATCHES, ANY_POINT)
+_DISCRETE = (SEQUENTIAL, PATCHES)
+_BOX = (ONE_STEP, ANY_POINT)
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm(PPO, "FrameSelectOneStep-v0", "PPO"),
-    "maskable-ppo": Algorithm(MaskablePPO, "FrameSelect-v0", "MaskablePPO"),
-    "patch-ppo": Algorithm(PPO, "PatchSelect-v0", "PPO, patches", "glance"),
-    "patch-recurrent-ppo": Algorithm(
-        RecurrentPPO, "PatchSelect-v0", "RecurrentPPO, patches", "glance", recurrent=True
-    ),
-    "patch-sac": Algorithm(SAC, "PatchSelectContinuous-v0", "SAC, patches", "glance"),
+    "ppo": Algorithm(PPO, "PPO", "ppo", _ANY_ACTION),
+    "a2c": Algorithm(A2C, "A2C", "a2c", _ANY_ACTION),
+    "dqn": Algorithm(DQN, "DQN", "dqn", _DISCRETE),
+    "qr-dqn": Algorithm(QRDQN, "QR-DQN", "qrdqn", _DISCRETE),
+    "trpo": Algorithm(TRPO, "TRPO", "trpo", _ANY_ACTION),
+    # The only environment with actions to mask.
+    "maskable-ppo": Algorithm(MaskablePPO, "MaskablePPO", "maskable_ppo", (SEQUENTIAL,)),
+    # One step leaves nothing to remember.
+    "recurrent-ppo": Algorithm(RecurrentPPO, "RecurrentPPO", "ppo_lstm", (SEQUENTIAL, PATCHES, ANY_POINT)),
+    "sac": Algorithm(SAC, "SAC", "sac", _BOX),
+    "td3": Algorithm(TD3, "TD3", "td3", _BOX),
 }
 
 
 @dataclass(frozen=True)
 class SB3Settings:
-    """Settings of an algorithm and its training; the rest is Stable-Baselines3's default.
+    """Settings of an algorithm and its training; the rest is tuned (``baselines/hyperparameters``) or
+    Stable-Baselines3's default.
 
     Attributes:
-        algorithm: ``ppo`` (N frames in one step), ``maskable-ppo`` (one frame after another),
-            ``patch-ppo``, ``patch-recurrent-ppo`` (a patch in every frame) or ``patch-sac`` (at any point).
-        num_frames: N, for ``ppo``.
-        cost_per_gflop: λ, for the others.
+        algorithm: by name.
+        environment: id; by default the algorithm's own first choice: FrameSelectOneStep-v0 (N frames at
+            once) for ppo, a2c, trpo, sac and td3, FrameSelect-v0 (one frame after another) for the others.
+        num_frames: N, in FrameSelectOneStep-v0.
+        cost_per_gflop: λ, in the other environments.
         allow_exit: let the policy stop before the last frame, for patches.
         reward: by name; by default confidence for frames, contrast for patches, and increment for
             patches with stops.
-        gamma: discount; by default 1, and 0.7 (as in AdaFocus) for patches without stops.
-        steps: environment steps in all.
-        num_envs: environments that run side by side.
-        steps_per_env: of each in a rollout (of SAC: gradient steps after each step of all environments).
-        batch_size: transitions per gradient step.
-        epochs: passes over a rollout; not of SAC.
-        learning_rate: Adam's.
-        entropy: weight of the entropy bonus; of SAC, which learns it, the first one.
+        steps: environment steps in all; tuned by default.
+        num_envs: environments that run side by side; tuned by default.
+        hyperparameters: arguments of the algorithm, such as learning_rate, instead of the tuned ones.
+        evaluate_every: environment steps between evaluations on the validation split (all its videos, or
+            1000 of them), by Stable-Baselines3's EvalCallback: it logs the mean return, and keeps the best
+            model as best_model.zip and all returns as evaluations.npz in the log folder; 0 for none.
         seed: decides the initial weights and every draw.
     """
 
     algorithm: AlgorithmName = "ppo"
+    environment: EnvironmentName | None = None
     num_frames: int = 2
     cost_per_gflop: float = 0.0
     allow_exit: bool = False
     reward: str | None = None
-    gamma: float | None = None
-    steps: int = 150_000
-    num_envs: int = 256
-    steps_per_env: int = 8
-    batch_size: int = 512
-    epochs: int = 6
-    learning_rate: float = 2e-3
-    entropy: float = 0.005
+    steps: int | None = None
+    num_envs: int | None = None
+    hyperparameters: dict[str, bool | int | float | str] = field(default_factory=dict)
+    evaluate_every: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise InputError(f"algorithm {self.algorithm!r}: expected one of {', '.join(ALGORITHMS)}")
-        require_positive(
-            self, "num_frames", "steps", "num_envs", "steps_per_env", "batch_size", "epochs", "learning_rate"
-        )
-        require_seed(self.seed)
-        if self.batch_size < 2 or self.num_envs * self.steps_per_env < 2:
-            raise InputError("batch_size and num_envs · steps_per_env: expected at least 2 each")
-        sac = self.algorithm == "patch-sac"
-        if not (self.entropy > 0 if sac else self.entropy >= 0):
-            raise InputError(
-                f"entropy: found {self.entropy}, expected {'more than' if sac else 'at least'} 0"
+        require_choice("algorithm", self.algorithm, tuple(ALGORITHMS))
+        if self.environment is not None:
+            require_choice(
+                f"environment of {self.algorithm}", self.environment, ALGORITHMS[self.algorithm].environments
             )
-        if self.gamma is not None and not 0 <= self.gamma <= 1:
-            raise InputError(f"gamma: found {self.gamma}, expected 0 to 1")
-        if self.allow_exit and not ALGORITHMS[self.algorithm].of_patches:
-            raise InputError(f"allow_exit: {self.algorithm} selects frames; it is for patches")
+        given = [name for name in ("steps", "num_envs") if getattr(self, name) is not None]
+        require_positive(self, "num_frames", *given)
+        require_seed(self.seed)
+        if self.evaluate_every < 0:
+            raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
+        if self.allow_exit and not self.of_patches:
+            raise InputError(
+                f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches"
+            )
+        self._check_hyperparameters()
+
+    def _check_hyperparameters(self) -> None:
+        for name, value in self.hyperparameters.items():
+            require_choice(f"hyperparameter of {self.algorithm}", name, hyperparameter_names(self.algorithm))
+            if name == "learning_rate" and not (isinstance(value, int | float) and 0 < value < np.inf):
+                raise InputError(f"learning_rate: found {value}, expected a number above 0")
+            if name == "gamma" and not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise InputError(f"gamma: found {value}, expected 0 to 1")
+
+    @property
+    def environment_id(self) -> str:
+        """The environment, with its default resolved."""
+        return self.environment or ALGORITHMS[self.algorithm].environments[0]
+
+    @property
+    def of_patches(self) -> bool:
+        """Whether patches are selected, not frames."""
+        return self.environment_id in (PATCHES, ANY_POINT)
 
     def environment_options(self) -> dict[str, Any]:
         """What the environment is made with, without cache and split."""
-        patches = ALGORITHMS[self.algorithm].of_patches
-        reward = ("increment" if self.allow_exit else "contrast") if patches else "confidence"
+        reward = ("increment" if self.allow_exit else "contrast") if self.of_patches else "confidence"
         options: dict[str, Any] = {"reward": self.reward or reward, "observation": "index"}
-        if self.algorithm == "ppo":
+        if self.environment_id == ONE_STEP:
             return {"num_frames": self.num_frames, **options}
         options["cost_per_gflop"] = self.cost_per_gflop
-        return {"allow_exit": self.allow_exit, **options} if patches else options
+        return {"allow_exit": self.allow_exit, **options} if self.of_patches else options
 
-    def discount(self) -> float:
-        """γ, with its default resolved."""
-        patches = ALGORITHMS[self.algorithm].of_patches
-        return (0.7 if patches and not self.allow_exit else 1.0) if self.gamma is None else self.gamma
+    def tuned(self) -> Tuned:
+        """The tuned settings, with what is set here instead."""
+        tuned = read_tuned(ALGORITHMS[self.algorithm].tuned, self.environment_id)
+        # With stops the rewards are increments, which shall sum up to the whole aim.
+        own = {"gamma": 1.0} if self.allow_exit else {}
+        return replace(
+            tuned,
+            num_envs=self.num_envs or tuned.num_envs,
+            steps=self.steps or tuned.steps,
+            arguments=tuned.arguments | own | self.hyperparameters,
+        )
+
+    def title(self) -> str:
+        """The method, as tables name it."""
+        algorithm = ALGORITHMS[self.algorithm]
+        suffix = "" if self.environment_id == algorithm.environments[0] else _SUFFIX[self.environment_id]
+        return algorithm.title + suffix + (", exit" if self.allow_exit else "")
 
     def setting(self, cache: Cache) -> str:
         """The point on its method's curve, as tables name it."""
         cost = f"λ = {self.cost_per_gflop:g}"
-        if not ALGORITHMS[self.algorithm].of_patches:
-            return f"N = {self.num_frames}" if self.algorithm == "ppo" else cost
+        if not self.of_patches:
+            return f"N = {self.num_frames}" if self.environment_id == ONE_STEP else cost
         return f"{patch_setting(cache)}, {cost}" if self.allow_exit else patch_setting(cache)
+
+
+def hyperparameter_names(algorithm: str) -> tuple[str, ...]:
+    """The algorithm's arguments that can be set by value: numbers, switches and words."""
+    parameters = inspect.signature(ALGORITHMS[algorithm].kind.__init__).parameters.values()
+    elsewhere = {"seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+    plain = [
+        each.name
+        for each in parameters
+        if isinstance(each.default, bool | int | float | str) and each.name not in elsewhere
+    ]
+    optional = ["target_kl", "clip_range_vf", "max_grad_norm", "noise_std"]
+    there = {each.name for each in parameters} | ({"noise_std"} if algorithm == "td3" else set())
+    return tuple(sorted({*plain, *(name for name in optional if name in there)}))
 
 
 def train_sb3(
     cache: Cache, settings: SB3Settings, *, device: str = "auto", log_folder: Path | None = None
 ) -> BaseAlgorithm:
-    """Train an algorithm on the cache's training videos; save it with its own ``save``."""
-    algorithm = ALGORITHMS[settings.algorithm]
-    env = gym.make_vec(
-        algorithm.environment, num_envs=settings.num_envs, vectorization_mode="vector_entry_point",
-        cache=cache, split="train", **settings.environment_options(),
-    )  # fmt: skip
-    shared: dict[str, Any] = {
-        "batch_size": settings.batch_size, "learning_rate": settings.learning_rate,
-        "gamma": settings.discount(), "policy_kwargs": _policy_options(cache, settings.algorithm),
-        "device": resolve_device(device), "seed": settings.seed,
-    }  # fmt: skip
-    policy = "MultiInputLstmPolicy" if algorithm.recurrent else "MultiInputPolicy"
-    if algorithm.kind is SAC:
-        # Twenty rounds of transitions before learning begins.
-        model: BaseAlgorithm = SAC(
-            policy, StableBaselinesVecEnv(env), gradient_steps=settings.steps_per_env, buffer_size=100_000,
-            ent_coef=f"auto_{settings.entropy}", learning_starts=20 * settings.num_envs, **shared,
-        )  # fmt: skip
-    else:
-        model = algorithm.kind(
-            policy, StableBaselinesVecEnv(env), n_steps=settings.steps_per_env,  # type: ignore[call-arg]
-            n_epochs=settings.epochs, ent_coef=settings.entropy, **shared,
-        )  # fmt: skip
+    """Train an algorithm on the cache's training videos; save it with its own ``save``.
+
+    Args:
+        cache: the videos.
+        settings: of the algorithm and its training.
+        device: auto, cpu, cuda:0, ...
+        log_folder: for progress.csv, TensorBoard's events, and what evaluations write.
+
+    Raises:
+        InputError: a hyperparameter's value is refused, or there is no folder for evaluations.
+    """
+    if settings.evaluate_every and log_folder is None:
+        raise InputError("evaluate_every: expected a log_folder for best_model.zip and evaluations.npz")
+    tuned = settings.tuned()
+    model = _build(cache, settings, tuned, device)
+    callbacks: list[BaseCallback] = [_Progress(tuned.steps, f"{settings.title()}, {settings.setting(cache)}")]
     if log_folder is not None:
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
-    name = f"{algorithm.title}, {settings.setting(cache)}"
-    model.learn(settings.steps, callback=_Progress(settings.steps, name))
+        if settings.evaluate_every:
+            callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))
+    model.learn(tuned.steps, callback=callbacks)
     return model
+
+
+def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> BaseAlgorithm:
+    env = _make(cache, settings, "train", tuned.num_envs)
+    arguments = dict(tuned.arguments)
+    if arguments.pop("noise_type", None):
+        shape = env.action_space.shape
+        arguments["action_noise"] = NormalActionNoise(
+            np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
+        )
+    try:
+        return ALGORITHMS[settings.algorithm].kind(
+            tuned.policy, env, device=resolve_device(device), seed=settings.seed,
+            policy_kwargs=_on(cache, tuned.policy_options), **arguments,
+        )  # fmt: skip
+    except (AssertionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"hyperparameters {arguments}: {settings.algorithm} refuses them ({error})"
+        ) from error
+
+
+def _make(
+    cache: Cache, settings: SB3Settings, split: str, num_envs: int, videos: list[str] | None = None
+) -> StableBaselinesVecEnv:
+    env = gym.make_vec(
+        settings.environment_id, num_envs=num_envs, vectorization_mode="vector_entry_point",
+        cache=cache, split=split, **settings.environment_options(),
+    )  # fmt: skip
+    return StableBaselinesVecEnv(env, videos)
+
+
+def _evaluation(cache: Cache, settings: SB3Settings, num_envs: int, folder: Path) -> EvalCallback:
+    """One deterministic episode on each video of the validation split, or on 1000 of them."""
+    rows = cache.rows("validation")
+    rows = rows[:: -(-len(rows) // _EVALUATED_VIDEOS)]
+    env = _make(cache, settings, "validation", len(rows), list(cache.index["video"].iloc[rows]))
+    env.seed(settings.seed)
+    kind = MaskableEvalCallback if settings.algorithm == "maskable-ppo" else EvalCallback
+    return kind(
+        env, n_eval_episodes=len(rows), eval_freq=max(settings.evaluate_every // num_envs, 1),
+        log_path=str(folder), best_model_save_path=str(folder), deterministic=True, verbose=0,
+    )  # fmt: skip
 
 
 class SB3Policy:
@@ -215,9 +302,15 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
     try:
+        saved, _, _ = load_from_zip_file(path, load_data=True)
+        spaces = saved["observation_space"].spaces  # type: ignore[index]
+        if "video" not in spaces:
+            raise InputError(f"model {path}: trained on feature observations, expected index observations")
+        # The saved space counts the videos of the cache that the model was trained on.
+        space = _of_cache(saved["observation_space"], cache)
         model = ALGORITHMS[algorithm].kind.load(
             path, device=resolve_device(device),
-            custom_objects={"policy_kwargs": _policy_options(cache, algorithm)},
+            custom_objects={"policy_kwargs": _on(cache, saved["policy_kwargs"]), "observation_space": space},
         )  # fmt: skip
     except InputError:
         raise
@@ -225,8 +318,7 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
         raise InputError(
             f"model {path}: cannot be read as {algorithm} for cache {cache.path} ({error})"
         ) from error
-    spaces = model.observation_space.spaces  # type: ignore[attr-defined]
-    patches = ALGORITHMS[algorithm].of_patches
+    patches = "state" in spaces
     trained = int(spaces["frame"].high[0]) if patches else spaces["selected"].shape[0]
     if trained != cache.num_candidates:
         raise InputError(
@@ -245,15 +337,16 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     return model
 
 
-def _policy_options(cache: Cache, algorithm: AlgorithmName) -> dict[str, Any]:
-    patches = ALGORITHMS[algorithm].of_patches
-    return {
-        "features_extractor_class": GlanceFeatures if patches else CandidateFeatures,
-        "features_extractor_kwargs": {"cache": str(cache.path)},
-        "net_arch": [64],
-        "activation_fn": nn.ReLU,
-        **({"lstm_hidden_size": 128} if ALGORITHMS[algorithm].recurrent else {}),
-    }
+def _on(cache: Cache, policy_options: dict[str, Any]) -> dict[str, Any]:
+    """The policy's arguments, its features from this cache."""
+    extractor = policy_options.get("features_extractor_kwargs") or {}
+    return {**policy_options, "features_extractor_kwargs": {**extractor, "cache": str(cache.path)}}
+
+
+def _of_cache(space: gym.spaces.Dict, cache: Cache) -> gym.spaces.Dict:
+    """An observation space by index, with the bound of this cache's videos."""
+    video = gym.spaces.Box(0, len(cache) - 1, (1,), np.int64)
+    return gym.spaces.Dict({**space.spaces, "video": video})
 
 
 def _policy_gflops(model: BaseAlgorithm) -> float:

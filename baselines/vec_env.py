@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -21,26 +23,41 @@ class StableBaselinesVecEnv(VecEnv):
     get an entry in ``infos``: ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` with
     its return ``r``, length ``l`` and time ``t``, as Stable-Baselines3's ``Monitor`` writes it.
 
+    A ``VecEnv`` returns the next episode's first observation in the step that ends the last one. So do
+    environments that reset in the same step, as ours. Of all others those that ended are reset here, by
+    Gymnasium's ``reset(options={"reset_mask": ended})``, before a step could be wasted on them.
+
     Args:
-        env: a vector environment that resets in the same step (as ours do) or in the next one.
+        env: a vector environment that resets in the same step, or that knows ``reset_mask`` (of
+            Gymnasium's ``SyncVectorEnv`` and ``AsyncVectorEnv`` any, whatever their ``AutoresetMode``).
+        videos: ids, one for each of our environments, that every reset begins with; random by default.
+
+    Raises:
+        InputError: the environment does not say how it resets; or, when an episode first ends, it does not
+            know ``reset_mask`` and has reset other environments too.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], videos: Sequence[str] | None = None) -> None:
         self.env = env
+        self.videos = videos
         self.render_mode = env.render_mode
-        self._same_step = env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP
-        if not self._same_step:
-            raise InputError(f"{env}: expected an environment whose autoreset_mode is SAME_STEP")
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise InputError(
+                f"{env}: found autoreset_mode {mode!r} in its metadata, expected an AutoresetMode"
+            )
+        self._same_step = mode == AutoresetMode.SAME_STEP
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns, self._lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, int)
         self._started = time.time()
         self._actions: np.ndarray | None = None
 
     def reset(self) -> Any:
-        videos = [options["video"] for options in self._options if "video" in options]
+        videos = [options["video"] for options in self._options if "video" in options] or self.videos
         if videos and len(videos) != self.num_envs:
             raise InputError(f"set_options: 'video' for {len(videos)} of {self.num_envs} environments")
-        observation, _ = self.env.reset(seed=self._seeds[0], options={"video": videos} if videos else None)
+        options = {"video": list(videos)} if videos else None
+        observation, _ = self.env.reset(seed=self._seeds[0], options=options)
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -56,18 +73,34 @@ class StableBaselinesVecEnv(VecEnv):
         self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for index in np.flatnonzero(done):
-            infos[index] = {
-                "terminal_observation": info["final_obs"][index],
-                "TimeLimit.truncated": bool(truncated[index] and not terminated[index]),
-                "episode": {
-                    "r": float(self._returns[index]),
-                    "l": int(self._lengths[index]),
-                    "t": time.time() - self._started,
-                },
-            }
-        self._returns[done], self._lengths[done] = 0, 0
+        ended = np.flatnonzero(done)
+        if ended.size:
+            last: Any = info["final_obs"] if self._same_step else observation
+            for index in ended:
+                infos[index] = {
+                    "terminal_observation": last[index] if self._same_step else _row(last, index),
+                    "TimeLimit.truncated": bool(truncated[index] and not terminated[index]),
+                    "episode": {
+                        "r": float(self._returns[index]),
+                        "l": int(self._lengths[index]),
+                        "t": time.time() - self._started,
+                    },
+                }
+            if not self._same_step:
+                observation = self._reset_ended(observation, done)
+            self._returns[done], self._lengths[done] = 0, 0
         return observation, rewards.astype(np.float32), done, infos
+
+    def _reset_ended(self, observation: Any, done: np.ndarray) -> Any:
+        """The observations with those of fresh episodes where one has ended."""
+        before = copy.deepcopy(_rows(observation, ~done))
+        after, _ = self.env.reset(options={"reset_mask": done})
+        if not data_equivalence(before, _rows(after, ~done)):
+            raise InputError(
+                f"{self.env}: resets in {self.env.metadata['autoreset_mode'].name} mode and does not know "
+                "options['reset_mask']; expected one that does, or AutoresetMode.SAME_STEP"
+            )
+        return after
 
     def close(self) -> None:
         self.env.close()
@@ -97,3 +130,15 @@ class StableBaselinesVecEnv(VecEnv):
         from stable_baselines3.common.monitor import Monitor
 
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+
+def _rows(observation: Any, rows: np.ndarray) -> Any:
+    """Some environments' part of a batch of observations, whose arrays may stand in a dict."""
+    if isinstance(observation, dict):
+        return {key: _rows(values, rows) for key, values in observation.items()}
+    return observation[rows]
+
+
+def _row(observation: Any, index: int) -> Any:
+    """A copy of one environment's observation, which outlives the batch."""
+    return copy.deepcopy(_rows(observation, index))  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ def demo_command(arguments: Sequence[str]) -> Callable[..., None]:
             out: folder of everything that is written; a run there that was interrupted goes on.
             seeds: trainings of every network and agent, with seeds 0, 1, ...
             methods: which are compared; by default all of the table (see video-env compare --help)
-                but two variants.
+                but a few variants.
             show_data: only draw a contact sheet of the data set, to OUT/data.png.
             modules: Python modules in the current folder, or installed, that add methods to the table.
             machine: how the work is spread.

@@ -27,8 +27,11 @@ from video_env.models.train_backbone import BackboneTraining, ImageTraining, Ski
 from video_env.models.train_recognizer import RecognizerTraining, recognizer_accuracy, train_recognizer
 from video_env.models.train_small import SmallTraining, save_weights, train_small_networks
 
-VARIANTS = ("adafocus-gru", "adafocus-v2-fully-connected")
-"""Methods that are left out unless they are named: variants of others that take minutes to train."""
+VARIANTS = (
+    "adafocus-gru", "adafocus-v2-fully-connected", "recurrent-ppo", "patch-a2c", "patch-trpo", "patch-dqn",
+    "patch-qr-dqn", "patch-td3",
+)  # fmt: skip
+"""Methods that are left out unless they are named, to keep the demonstration under half an hour."""
 
 FRAME_ARRAYS = ("frame_index", "timestamp_seconds", "frames")
 

@@ -23,7 +23,7 @@ from agents.ocsampler import OCSampler, OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
-from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
+from baselines.sb3 import SB3Policy, SB3Settings, load_sb3, train_sb3
 from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
@@ -210,7 +210,7 @@ def adafocus_v2_name(settings: AdaFocusV2Settings) -> str:
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
     trained_on = cache.identity
-    if ALGORITHMS[settings.algorithm].of_patches:
+    if settings.of_patches:
         trained_on += f", glance+patches {cache.fingerprint('glance', 'patches')}"
     with alone(file):
         if file.is_file() and file.with_suffix(".json").is_file():
@@ -269,10 +269,8 @@ def saved_entry(
     record = _read_record(file.with_suffix(".json"))
     settings = SB3Settings(**record["settings"])
     policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
-    algorithm = ALGORITHMS[settings.algorithm]
-    method = algorithm.title + (", exit" if settings.allow_exit else "")
     return Entry(
-        method, settings.setting(cache), settings.seed, algorithm.environment, policy,
+        settings.title(), settings.setting(cache), settings.seed, settings.environment_id, policy,
         settings.environment_options(),
         Training(record["training_seconds"], stages=1, settings=_count(record["settings"])),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2_settings import AdaFocusV2Settings
@@ -11,7 +11,7 @@ from agents.ocsampler import OCSamplerSettings
 from baselines.early_exit import EarlyExit
 from baselines.heuristics import HEURISTICS
 from baselines.patches import PATCH_RULES
-from baselines.sb3 import SB3Settings
+from baselines.sb3 import ALGORITHMS, AlgorithmName, EnvironmentName, SB3Settings
 from compare.entries import (
     ALL_FRAMES,
     adafocus_entry,
@@ -379,32 +379,74 @@ class SB3PatchCosts:
     """
 
     patch_size: int = 36
-    costs: tuple[float, ...] = (4.0, 8.0, 12.0)
+    costs: tuple[float, ...] = (4.0, 8.0)
     training: SB3Settings = field(default_factory=SB3Settings)
 
 
-def _chooses_num_frames(name: str, about: str, training: SB3Settings, num_frames: tuple[int, ...]) -> None:
-    @method(name, about=about, settings=SB3NumFrames(num_frames, training))
+def _chooses_num_frames(algorithm: AlgorithmName, num_frames: tuple[int, ...]) -> None:
+    training = SB3Settings(algorithm)
+
+    @method(
+        algorithm,
+        about=f"{training.title()}: N frames in one step",
+        settings=SB3NumFrames(num_frames, training),
+    )
     def entries(job: Job, settings: SB3NumFrames) -> list[Entry]:
         return [
-            _sb3(job, job.cache, settings.training, f"{name}-{count}", num_frames=count)
+            _sb3(job, job.cache, settings.training, f"{algorithm}-{count}", num_frames=count)
             for count in settings.num_frames
         ]
 
 
-def _weighs_costs(name: str, about: str, training: SB3Settings, costs: tuple[float, ...]) -> None:
-    @method(name, about=about, settings=SB3Costs(costs, training))
+def _weighs_costs(algorithm: AlgorithmName, costs: tuple[float, ...]) -> None:
+    training = SB3Settings(algorithm, "FrameSelect-v0")
+    about = f"{training.title()}: one frame after another, or stop"
+
+    @method(algorithm, about=about, settings=SB3Costs(costs, training))
     def entries(job: Job, settings: SB3Costs) -> list[Entry]:
         return [
-            _sb3(job, job.cache, settings.training, f"{name}-{cost:g}", cost_per_gflop=cost)
+            _sb3(job, job.cache, settings.training, f"{algorithm}-{cost:g}", cost_per_gflop=cost)
             for cost in settings.costs
         ]
 
 
-_chooses_num_frames("ppo", "PPO: N frames in one step", SB3Settings(), (1, 2, 3))
-_weighs_costs(
-    "maskable-ppo",
-    "MaskablePPO: one frame after another, or stop",
-    SB3Settings(algorithm="maskable-ppo"),
-    (1.0, 4.0, 12.0, 24.0),
+def _chooses_patches(algorithm: AlgorithmName, environment: EnvironmentName) -> None:
+    training, name = SB3Settings(algorithm, environment), f"patch-{algorithm}"
+    where = "a patch of the grid" if environment == "PatchSelect-v0" else "any point"
+    about = f"{ALGORITHMS[algorithm].title}: {where} in every frame"
+
+    @method(name, about=about, settings=SB3Patches(training=training), builds_on=("adafocus",))
+    def entries(job: Job, settings: SB3Patches) -> list[Entry]:
+        return [
+            _sb3(job, _patch_cache(job, size), settings.training, f"{name}-{size}")
+            for size in _sizes(job.cache, settings.patch_sizes)
+        ]
+
+
+for _algorithm, _counts in {"ppo": (1, 2, 3), "a2c": (2,), "trpo": (2,), "sac": (2,), "td3": (2,)}.items():
+    _chooses_num_frames(cast(AlgorithmName, _algorithm), _counts)
+for _algorithm, _costs in {
+    "maskable-ppo": (1.0, 4.0, 12.0, 24.0), "dqn": (4.0,), "qr-dqn": (4.0,), "recurrent-ppo": (4.0,),
+}.items():  # fmt: skip
+    _weighs_costs(cast(AlgorithmName, _algorithm), _costs)
+for _algorithm in ("ppo", "a2c", "trpo", "dqn", "qr-dqn", "recurrent-ppo"):
+    _chooses_patches(cast(AlgorithmName, _algorithm), "PatchSelect-v0")
+for _algorithm in ("sac", "td3"):
+    _chooses_patches(cast(AlgorithmName, _algorithm), "PatchSelectContinuous-v0")
+
+
+@method(
+    "patch-ppo-exit",
+    about="PPO: a patch of the grid in every frame, or stop",
+    settings=SB3PatchCosts(
+        training=SB3Settings("ppo", "PatchSelect-v0", allow_exit=True, hyperparameters={"ent_coef": 0.01})
+    ),
+    builds_on=("adafocus",),
 )
+def patch_ppo_exit(job: Job, settings: SB3PatchCosts) -> list[Entry]:
+    (size,) = _sizes(job.cache, (settings.patch_size,))
+    on = _patch_cache(job, size)
+    return [
+        _sb3(job, on, settings.training, f"patch-ppo-exit-{size}-{cost:g}", cost_per_gflop=cost)
+        for cost in settings.costs
+    ]

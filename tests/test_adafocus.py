@@ -390,14 +390,16 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     train_adafocus(known, settings, folder, device="cpu")
     with pytest.raises(InputError, match=r"stage-2\.pt: made with other settings: cache "):
         train_adafocus(other, settings, folder, device="cpu")
-    ppo = SB3Settings(algorithm="patch-ppo", steps=24, num_envs=4, steps_per_env=3, batch_size=12)
+    ppo = SB3Settings(
+        environment="PatchSelect-v0", steps=24, num_envs=4, hyperparameters={"n_steps": 3, "batch_size": 12}
+    )
     train_sb3_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
     with pytest.raises(InputError, match="holds an agent with"):
         train_sb3_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
     train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
     with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
-        load_sb3("patch-ppo", tmp_path / "nine.zip", four, "cpu")
+        load_sb3("ppo", tmp_path / "nine.zip", four, "cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
     lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")

@@ -6,10 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from baselines.heuristics import HEURISTICS
 from baselines.oracle import oracle
 from baselines.vec_env import StableBaselinesVecEnv
+from benchmarks.cart_pole import NativeCartPoles
 from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
 from video_env.cache.store import Cache
@@ -114,7 +117,71 @@ def test_adapter_is_the_environment(cache: Cache) -> None:
                 assert not infos[index]["TimeLimit.truncated"]
         returns[terminated] = 0
         assert np.array_equal(np.stack(theirs.env_method("action_masks")), info["action_mask"])
-    with pytest.raises(InputError, match="SAME_STEP"):
-        StableBaselinesVecEnv(
-            gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
-        )
+
+
+def single_cart_poles() -> DummyVecEnv:
+    return DummyVecEnv([lambda: gym.make("CartPole-v1", max_episode_steps=20)] * 5)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_adapter_steps_as_single_environments_do(mode: AutoresetMode) -> None:
+    makers = [lambda: gym.make("CartPole-v1", max_episode_steps=20)] * 5
+    ours, theirs = StableBaselinesVecEnv(SyncVectorEnv(makers, autoreset_mode=mode)), single_cart_poles()
+    for env in (ours, theirs):
+        env.seed(3)
+    assert np.array_equal(ours.reset(), theirs.reset())
+    generator, ended, truncated = np.random.default_rng(0), 0, 0
+    for step in range(80):
+        # Poles that are held up are cut off after 20 steps, the others fall.
+        actions = np.where(np.arange(5) < 3, step % 2, generator.integers(2, size=5))
+        observation, rewards, dones, infos = ours.step(actions)
+        expected, expected_rewards, expected_dones, expected_infos = theirs.step(actions)
+        assert np.array_equal(observation, expected)
+        assert np.array_equal(rewards, expected_rewards)
+        assert np.array_equal(dones, expected_dones)
+        for info, other in zip(
+            itertools.compress(infos, dones), itertools.compress(expected_infos, dones), strict=True
+        ):
+            assert np.array_equal(info["terminal_observation"], other["terminal_observation"])
+            assert info["TimeLimit.truncated"] == other["TimeLimit.truncated"]
+            ended, truncated = ended + 1, truncated + info["TimeLimit.truncated"]
+    assert 0 < truncated < ended
+
+
+def test_adapter_takes_native_cart_poles_that_can_be_reset_alone() -> None:
+    native = NativeCartPoles(num_envs=5, max_episode_steps=20)
+    ours, theirs = StableBaselinesVecEnv(native), single_cart_poles()
+    theirs.reset()
+    ours.seed(1)
+    observation = ours.reset()
+    state = native.state.copy()
+    generator, ended = np.random.default_rng(0), 0
+    for _ in range(60):
+        for env, own in zip(theirs.envs, state.T, strict=True):
+            env.unwrapped.state = own  # type: ignore[attr-defined]
+        actions = generator.integers(2, size=5)
+        observation, rewards, dones, infos = ours.step(actions)
+        expected, expected_rewards, expected_dones, expected_infos = theirs.step(actions)
+        assert np.array_equal(dones, expected_dones)
+        assert np.array_equal(rewards, expected_rewards)
+        assert observation[~dones] == pytest.approx(expected[~dones], abs=1e-6)
+        assert (np.abs(observation[dones]) <= 0.05).all()
+        for index in np.flatnonzero(dones):
+            last = expected_infos[index]["terminal_observation"]
+            assert infos[index]["terminal_observation"] == pytest.approx(last, abs=1e-6)
+        ended += dones.sum()
+        state = native.state.copy()
+    assert ended > 5
+
+
+def test_adapter_refuses_what_it_cannot_reset() -> None:
+    native = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
+    adapter = StableBaselinesVecEnv(native)
+    adapter.seed(0)
+    adapter.reset()
+    with pytest.raises(InputError, match="NEXT_STEP mode and does not know options"):
+        for step in range(50):
+            adapter.step(np.array([0, step % 2]))
+    native.unwrapped.metadata = {}
+    with pytest.raises(InputError, match="found autoreset_mode None"):
+        StableBaselinesVecEnv(native.unwrapped)

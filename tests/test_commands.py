@@ -56,7 +56,8 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
         256,
         "--num-envs",
         16,
-        "--batch-size",
+        "--hyperparameters",
+        "batch_size",
         32,
     )
     for policy in ("uniform", "oracle", agents / "ocsampler.pt", agents / "ppo.zip"):
@@ -87,14 +88,17 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
         run("train", "adafocus", cache, "--out", agent, *quick)
     sac = [
         "--algorithm",
-        "patch-sac",
+        "sac",
+        "--environment",
+        "PatchSelectContinuous-v0",
         "--steps",
         100,
         "--num-envs",
         4,
-        "--steps-per-env",
-        1,
-        "--batch-size",
+        "--hyperparameters",
+        "learning_starts",
+        20,
+        "batch_size",
         8,
     ]
     run("train", "sb3", agent / "cache", "--out", agent / "sac.zip", *sac)
@@ -212,6 +216,7 @@ def test_torchvision_networks_from_weights_files(
     assert table["gflops"].iloc[0] == pytest.approx(skim + 3 * 0.0975, rel=0.05)
 
 
+SHORT: dict[str, bool | int | float | str] = {"batch_size": 32, "n_epochs": 1}
 QUICK = DemoSettings(
     data=DemoData(train=40, validation=10, test=12),
     still_images=128,
@@ -224,7 +229,7 @@ QUICK = DemoSettings(
     ppo_frames=(2,),
     maskable_ppo_costs=(4.0,),
     ocsampler=OCSamplerSettings(epochs=1),
-    ppo=SB3Settings(steps=256, num_envs=16, batch_size=32),
+    ppo=SB3Settings(steps=256, num_envs=16, hyperparameters=SHORT),
     patch_sizes=(24, 36),
     exit_costs=(4.0,),
     adafocus=AdaFocusSettings(
@@ -234,13 +239,15 @@ QUICK = DemoSettings(
         fine_tuning=ClassifierTraining(epochs=1),
     ),
     gru_hidden=8,
-    patch_ppo=SB3Settings(algorithm="patch-ppo", steps=192, num_envs=8, steps_per_env=12, batch_size=32),
+    patch_ppo=SB3Settings(environment="PatchSelect-v0", steps=192, num_envs=8, hyperparameters=SHORT),
     patch_recurrent_ppo=SB3Settings(
-        algorithm="patch-recurrent-ppo", steps=96, num_envs=8, steps_per_env=12, batch_size=32, epochs=1
+        "recurrent-ppo", "PatchSelect-v0", steps=96, num_envs=8, hyperparameters=SHORT
     ),
-    patch_sac=SB3Settings(algorithm="patch-sac", steps=200, num_envs=8, steps_per_env=1, batch_size=16),
+    patch_sac=SB3Settings(
+        "sac", "PatchSelectContinuous-v0", steps=200, num_envs=8, hyperparameters={"learning_starts": 80}
+    ),
     patch_exit=SB3Settings(
-        algorithm="patch-ppo", allow_exit=True, steps=96, num_envs=8, steps_per_env=12, batch_size=32
+        environment="PatchSelect-v0", allow_exit=True, steps=96, num_envs=8, hyperparameters=SHORT
     ),
 )
 
@@ -250,7 +257,7 @@ def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> No
     assert summary["seeds"].eq(2).all()
     assert {"uniform", "oracle", "all frames", "OCSampler", "PPO", "MaskablePPO"} <= set(summary["method"])
     assert {"AdaFocus", "AdaFocus, stage 2", "AdaFocus, GRU classifier", "random patch", "patch oracle",
-            "PPO, patches", "PPO, patches, exit", "RecurrentPPO, patches", "SAC, patches"} <= set(summary["method"])  # fmt: skip
+            "PPO, patches", "PPO, patches, exit", "RecurrentPPO, patches", "SAC, any point"} <= set(summary["method"])  # fmt: skip
     for name in ("curve.png", "selections.png", "patches.png", "patch-curve.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
@@ -290,7 +297,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["demo", "--seeds", "0"], "seeds: found 0"),
         (["train", "ocsampler", "PACKAGED", "--out", "agent"], "expected a name that ends in .pt"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--device", "cuda:3"], "expected auto, cpu"),
-        (["train", "sb3", "PACKAGED", "--out", "x.zip", "--learning-rate", "-1"], "learning_rate: found -1"),
+        (["train", "sb3", "PACKAGED", "--out", "x.zip", "--hyperparameters", "learning_rate", "-1"], "learning_rate: found -1"),
         (["evaluate", "PACKAGED", "--policy", "random", "--seed", "-1", "--out", "x.parquet"], "seed: found -1"),
     ],
 )  # fmt: skip

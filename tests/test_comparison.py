@@ -53,7 +53,8 @@ def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, ca
     assert set(run.methods) == {"uniform", "all-frames", "ocsampler"}
     assert run.methods["ocsampler"]["training"]["epochs"] == 1
     assert run.seeds == [0, 1]
-    assert len(run.record["commands"]) == 1  # the same words, for both were called from this process
+    assert run.record["commands"][0].startswith("video-env compare uniform all-frames --path")
+    assert len(run.record["commands"]) == 2
     summary = run.table("summary")
     assert summary is not None
     assert summary.set_index("method")["seeds"].to_dict() == {"uniform": 2, "OCSampler": 2, "all frames": 1}
@@ -188,7 +189,7 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         (["uniform", *common, *FEW, "--modules", "no_such_module"], "module 'no_such_module': not found"),
         (["uniform", *common, *FEW, "--jobs", "0"], "jobs: found 0"),
         (["uniform", *common, *FEW, "--device", "cuda:9"], "expected auto, cpu"),
-        (["patch-oracle", *common], "focus_weights"),
+        (["patch-oracle", *common], "patch_size: found 24, expected 1 to 16"),
     ):  # fmt: skip
         assert main(["compare", *arguments]) == 2, arguments
         error = capsys.readouterr().err.splitlines()[-1]

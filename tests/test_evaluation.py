@@ -12,7 +12,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
 from video_env.evaluation.evaluate import evaluate, read_results, write_results
-from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
+from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
 
 
 def test_mean_average_precision_by_hand() -> None:
@@ -27,6 +27,16 @@ def test_bootstrap_interval_is_the_normal_one_for_many_videos() -> None:
     low, high = bootstrap_interval(values)
     half = 1.96 * values.std() / np.sqrt(2000)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_resampled_means_are_the_bootstrap(seeds: int) -> None:
+    """Their quantiles are scipy's interval, drawn entry by entry."""
+    values = np.random.default_rng(1).normal(size=(seeds, 300, 2)) + np.arange(seeds)[:, None, None]
+    means = resampled_means(values, resamples=4000)
+    for column in range(2):
+        expected = bootstrap_interval(values[..., column], resamples=4000)
+        assert np.quantile(means[:, column], (0.025, 0.975)) == pytest.approx(expected, abs=0.05)
 
 
 def test_bootstrap_interval_sees_seeds_that_differ() -> None:

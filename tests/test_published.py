@@ -8,21 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.ocsampler import PUBLISHED, OCSampler, policy_gradient_loss
+from agents.ocsampler import PUBLISHED, OCSampler
 from agents.published import load_published
 from agents.published_ocsampler import PublishedOCSampler
-from agents.set_probability import log_set_probability
 from compare.cli import main
-from tests import golden
+from tests.golden import checks
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
-from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
-from video_env.models.recognizers import store_recognizer
 from video_env.models.temporal_shift import temporal_shift
-
-CASE = "ocsampler_10to6"
 
 
 def close(ours: torch.Tensor | np.ndarray, recorded: np.ndarray) -> bool:
@@ -32,10 +27,7 @@ def close(ours: torch.Tensor | np.ndarray, recorded: np.ndarray) -> bool:
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    state, scale = golden.state_dict(CASE), golden.read(CASE)[0]["config"]["head_scale"]
-    for name in ("cls_head.fc.weight", "cls_head.fc.bias"):
-        state[name] = state[name] * scale
-    return state
+    return checks.ocsampler_state()
 
 
 @pytest.fixture(scope="module")
@@ -45,61 +37,16 @@ def network(state: dict[str, torch.Tensor]) -> PublishedOCSampler:
 
 @pytest.fixture(scope="module")
 def frames() -> torch.Tensor:
-    facts = golden.read(CASE)[0]
-    return golden.video(facts["video_seed"], tuple(facts["video_shape"]))
+    return checks.frames_of(checks.OCSAMPLER)
 
 
 def test_golden_choice_and_scores(network: PublishedOCSampler, frames: torch.Tensor) -> None:
-    recorded = golden.read(CASE)[1]
     assert not network.training
-    with torch.no_grad():
-        output = network(frames)
-    assert output.frames.dtype == torch.int64
-    assert output.frames.tolist() == recorded["test_indices"].tolist()
-    assert close(output.frame_probs, recorded["frame_probs"])
-    assert close(output.scores, recorded["test_scores"])
+    checks.require(checks.ocsampler_choice_and_scores(network, frames))
 
 
 def test_golden_loss_and_gradient(tmp_path: Path, network: PublishedOCSampler, frames: torch.Tensor) -> None:
-    """The agent's own rewards, on a cache with the golden embeddings, and its own loss."""
-    facts, recorded = golden.read(CASE)
-    config = facts["config"]
-    with torch.no_grad():
-        embedding = network.embedding.look(frames).numpy()
-    index = pd.DataFrame({"video": ["a", "b"], "label": recorded["labels"], "split": "train"})
-    classes = [str(number) for number in range(config["num_classes"])]
-    cache = cache_from_arrays(
-        tmp_path / "cache", index, {"embedding": embedding}, classes, {"embedding": 4.1}
-    )
-    cache = store_recognizer(cache, network.recognizer, network.recognizer.gflops())
-    verdicts, videos = Verdicts(cache, cache.rows("train")), np.arange(2)
-
-    def score(chosen: np.ndarray) -> np.ndarray:
-        mask = np.zeros((2, config["num_candidates"]), np.int8)
-        np.put_along_axis(mask, chosen, 1, axis=1)
-        choice = Choice(verdicts, videos, mask, mask @ subset_bits(config["num_candidates"]))
-        return quality("largest_probability")(choice)
-
-    sampled, baseline = score(recorded["sampled"]), score(recorded["baseline"])
-    assert close(sampled.mean(), recorded["sampled_score"])
-    assert close(baseline.mean(), recorded["baseline_score"])
-    assert close((sampled - baseline).mean(), recorded["reward"])
-
-    network.zero_grad()
-    log_probabilities = network.log_probabilities(frames)
-    chosen = torch.from_numpy(recorded["sampled"])
-    assert close(
-        log_set_probability(log_probabilities, chosen).exp().mean().detach(), recorded["set_prob_mean"]
-    )
-    entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
-    assert close((config["entropy_coef"] * entropy).detach(), recorded["entropy_times_rate"])
-    gain = torch.from_numpy(sampled - baseline).float()
-    loss = policy_gradient_loss(log_probabilities, chosen, gain) - config["entropy_coef"] * entropy.mean()
-    loss.backward()
-    assert close(loss.detach(), recorded["loss"])
-    gradient = network.policy.score.weight.grad
-    assert gradient is not None
-    assert close(gradient, recorded["grad_logit_weight"])
+    checks.require(checks.ocsampler_loss_and_gradient(network, frames, tmp_path))
 
 
 @pytest.mark.parametrize(("num_frames", "gflops"), [(6, 25.55), (5, 21.46)])

@@ -7,23 +7,20 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.patch_policy import PatchPolicy
-from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
+from agents.patch_ppo import PPOCoefficients
 from agents.published import load_published
 from agents.published_adafocus import PublishedAdaFocus
 from compare.cli import main
 from tests import golden
-from tests.test_published import close
+from tests.golden import checks
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.models.cost import count_gflops
 
-CASE, UPDATE = "adafocus_v1_p128", "adafocus_v1_ppo_update"
-
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    return golden.state_dict(CASE)
+    return golden.state_dict(checks.ADAFOCUS)
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +29,8 @@ def network(state: dict[str, torch.Tensor]) -> PublishedAdaFocus:
 
 
 def test_golden_positions_and_scores(network: PublishedAdaFocus) -> None:
-    facts, recorded = golden.read(CASE)
-    frames = golden.video(facts["video_seed"], tuple(facts["video_shape"])).view(2, 16, 3, 224, 224)
     assert not network.training
-    with torch.no_grad():
-        output = network(frames)
-        # The environment's way, step by step, gives what the one pass gives.
-        classifier, hidden, stepwise = network.classifier, torch.zeros(2, 1024), []
-        features = network.focus.look(
-            network._patches(frames, (output.positions @ torch.tensor([42.0, 6.0])).round().long())
-        )
-        for frame in range(16):
-            inputs = classifier.glance_input(output.glance_features[:, frame]) + classifier.patch_input(
-                features[:, frame]
-            )
-            hidden = classifier.step(hidden, inputs[:, None])[:, 0]
-            stepwise.append(classifier.scores(hidden))
-    assert output.positions.numpy() == pytest.approx(recorded["actions"], abs=1e-6)
-    assert close(output.glance_features, recorded["global_features"])
-    assert close(output.logits, recorded["logits"])
-    assert close(torch.stack(stepwise, dim=1), recorded["logits"])
-    assert close(output.logits, recorded["stage3_logits"])
-    assert close(output.logits[:, -1], recorded["video_logits"])
+    checks.require(checks.adafocus_positions_and_scores(network, checks.frames_of(checks.ADAFOCUS)))
 
 
 @pytest.mark.parametrize(("patch_size", "gflops"), [(128, 26.52), (160, 38.53), (192, 53.21)])
@@ -155,49 +132,8 @@ def test_two_commands_from_a_released_file_to_a_result(
     assert "has patches already" in capsys.readouterr().err
 
 
-def own_name(released: str) -> str:
-    """Of the patch policy's entries."""
-    names = {
-        "state_encoder.0": "reduce",
-        "state_encoder.3": "encode",
-        "actor.0": "actor",
-        "critic.0": "critic",
-    }
-    for theirs, ours in names.items():
-        released = released.replace(theirs, ours)
-    return released
-
-
 def test_golden_ppo_update() -> None:
-    facts, recorded = golden.read(UPDATE)
-    config = facts["config"]
-    policy = PatchPolicy(
-        config["state_channels"], config["state_size"] ** 2, config["num_positions"], hidden=config["hidden"]
-    )
-    policy.load_state_dict({own_name(name): value for name, value in golden.state_dict(UPDATE).items()})
-    maps, actions = torch.from_numpy(recorded["states"]), torch.from_numpy(recorded["actions"])
-    log_probabilities, values, _ = policy(maps)
-    assert close(log_probabilities.gather(-1, actions[..., None])[..., 0].detach(), recorded["logprobs"])
-    assert close(values.detach(), recorded["values"])
-    entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
-    assert close(entropy.detach(), recorded["entropy"])
-
-    behaviour, rewards = (
-        torch.from_numpy(recorded["behaviour_logprobs"]),
-        torch.from_numpy(recorded["rewards"]),
-    )
-    coefficients = PPOCoefficients(
-        config["gamma"], config["clip"], config["value_coef"], config["entropy_coef"]
-    )
-    assert coefficients == PPOCoefficients()
-    optimiser = torch.optim.Adam(policy.parameters(), lr=config["lr"], betas=tuple(config["adam_betas"]))
-    loss, _ = ppo_loss(policy, maps, Rollout(actions, behaviour, rewards, 0.0), coefficients)
-    loss.backward()
-    optimiser.step()
-    for name in facts["state_dict"]:
-        parameter = policy.get_parameter(own_name(name))
-        assert parameter.grad is not None
-        assert close(parameter.grad, recorded[f"grad/{name}"]), name
-        assert close(parameter.detach(), recorded[f"after/{name}"]), name
-        moved = np.abs(recorded[f"after/{name}"] - golden.state_dict(UPDATE)[name].numpy()).max()
-        assert np.abs(parameter.detach().numpy() - recorded[f"after/{name}"]).max() < 0.05 * moved, name
+    config = golden.read(checks.UPDATE)[0]["config"]
+    published = (config["gamma"], config["clip"], config["value_coef"], config["entropy_coef"])
+    assert PPOCoefficients(*published) == PPOCoefficients()
+    checks.require(checks.adafocus_ppo_update(torch.device("cpu")))

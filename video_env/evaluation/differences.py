@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from video_env.evaluation.metrics import bootstrap_interval
+from video_env.evaluation.metrics import resampled_means
 
 
 class Estimate(NamedTuple):
@@ -128,12 +128,13 @@ def estimate(curves: tuple[Curve, ...], statistic: Callable[..., float]) -> Esti
     edges = np.cumsum([0, *(2 * width for width in widths)])
     values = np.concatenate([part for curve in curves for part in (curve.correct, curve.cost)], axis=2)
 
-    def of(values: np.ndarray) -> float:
-        means = values.mean(axis=(0, 1))
+    def of(means: np.ndarray) -> float:
         parts = [means[start : start + 2 * width] for start, width in zip(edges, widths, strict=False)]
         return float(statistic(*(Means(*np.split(part, 2)) for part in parts)))
 
-    return Estimate(of(values), *bootstrap_interval(values, statistic=of))
+    drawn = [of(means) for means in resampled_means(values)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(of(values.mean(axis=(0, 1))), float(low), float(high))
 
 
 def _height(curve: Means, cost: float) -> float:

@@ -23,6 +23,27 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(average_precision_score(labels[:, present], scores[:, present], average=None)))
 
 
+def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
+    """Means over seeds and videos of bootstrap resamples; both are drawn, independently of each other.
+
+    How often each is drawn is multinomial, so that a resample's mean is a weighted one: a product of matrices
+    where drawing entry by entry would take minutes for a table of methods.
+
+    Args:
+        values: float [S, V, D].
+        resamples: R.
+
+    Returns:
+        float64 [R, D]; with one seed only videos are drawn.
+    """
+    generator = np.random.default_rng(0)
+    shares = [
+        generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+        for count in values.shape[:2]
+    ]
+    return np.einsum("rs,rsd->rd", shares[0], np.einsum("rv,svd->rsd", shares[1], values, optimize=True))
+
+
 def bootstrap_interval(
     values: np.ndarray,
     *,
