@@ -111,7 +111,7 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 def code(page: Path) -> Iterator[tuple[str, str]]:
     """The language and text of every block of code, and every code span as one of bash."""
-    text, blocks = page.read_text(), re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+    text, blocks = page.read_text(), re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
     for _, language, block in blocks.findall(text):
         yield language, block
     for span in re.findall(r"`([^`]+)`", blocks.sub("", text)):
