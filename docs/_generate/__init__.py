@@ -1,0 +1,1 @@
+"""Extensions of Sphinx: what pages show of the code and of saved results is read when the site is built."""

@@ -1,0 +1,144 @@
+"""Tables of saved results: the directives ``results`` and ``trainings``.
+
+``{results} FILE`` shows rows of a comparison's summary. Each line names a method, and shows it with its
+variants ("OCSampler" also shows "OCSampler, budget"); after a bar it may name a setting. A line that nothing
+in the file fits is a warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least and
+the largest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from _generate.tables import Cell, figure, table
+
+RESULTS = Path(__file__).parents[1] / "results"
+LOGGER = logging.getLogger(__name__)
+NAMES = {"top1": "top-1", "training_seconds": "training, s", "training seconds": "training, s"}
+
+
+class _OfFile(SphinxDirective):
+    """A directive that shows a CSV file of ``docs/results``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        file = RESULTS / self.arguments[0]
+        if not file.is_file():
+            return self.warn(f"no file docs/results/{file.name}")
+        self.env.note_dependency(str(file))
+        return self.shown(pd.read_csv(file))
+
+    def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
+        raise NotImplementedError
+
+    def warn(self, message: str) -> list[nodes.Node]:
+        LOGGER.warning("%s %s: %s", self.name, self.arguments[0], message, location=self.get_location())
+        return []
+
+    def lacks(self, frame: pd.DataFrame, *columns: str) -> bool:
+        """Whether columns are missing, which is warned of."""
+        missing = [column for column in columns if column not in frame]
+        if missing:
+            self.warn(f"no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
+        return bool(missing)
+
+    def caption(self, text: str) -> list[Cell]:
+        name = f"docs/results/{self.arguments[0]}"
+        return [nodes.literal(name, name), f": {text}"]
+
+
+class Results(_OfFile):
+    """Rows of a ``summary.csv``: accuracy with its interval, cost, and what the training took."""
+
+    has_content = True
+
+    def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
+        if self.lacks(
+            frame, "method", "setting", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"
+        ):
+            return []
+        parts = []
+        for line in filter(None, map(str.strip, self.content)):
+            method, _, setting = (part.strip() for part in line.partition("|"))
+            fits = _is_variant(frame["method"], method)
+            if setting:
+                fits &= _is_variant(frame["setting"], setting)
+            if not fits.any():
+                self.warn(f"no row of {line!r}; methods: {', '.join(frame['method'].unique())}")
+            parts.append(frame[fits])
+        rows = pd.concat(parts) if parts else frame
+        rows = rows[~rows.index.duplicated()]
+        if rows.empty:
+            return []
+        columns: dict[str, pd.Series] = {
+            "method": rows["method"],
+            "setting": rows["setting"],
+            "top-1 (95% interval)": rows.apply(
+                lambda row: f"{row['top1']:.3f} ({row['top1_low']:.3f}–{row['top1_high']:.3f})", axis=1
+            ),
+            "GFLOPs per video": rows["gflops"].map(figure),
+            "frames": rows["frames"].map(figure),
+        }
+        for name, title, form in (
+            ("share_of_oracle_gain", "of the oracle’s gain", lambda share: f"{share:.0%}".replace("-", "−")),
+            ("training_seconds", "training, s", lambda seconds: f"{seconds:.0f}" if seconds else ""),
+        ):
+            if name in rows and rows[name].fillna(0).any():
+                columns[title] = rows[name].map(form, na_action="ignore").fillna("")
+        seeds = sorted(set(rows["seeds"]))
+        text = f"test split, mean of {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}"
+        cells = list(zip(*columns.values(), strict=True))
+        return [table(list(columns), cells, texts=2, caption=self.caption(text))]
+
+
+class Trainings(_OfFile):
+    """Means over a file's rows of one name, with the least and the largest; ``:by:`` names the column of
+    names, ``:show:`` the columns shown, separated by semicolons."""
+
+    option_spec: ClassVar[dict[str, Any]] = {
+        "by": directives.unchanged_required,
+        "show": directives.unchanged_required,
+    }
+
+    def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
+        by = self.options["by"]
+        columns = [column.strip() for column in self.options["show"].split(";")]
+        if self.lacks(frame, by, "seed", *columns):
+            return []
+        rows = [
+            [str(name), *(_spread(group[column]) for column in columns)]
+            for name, group in frame.groupby(by, sort=False)
+        ]
+        header = [by, *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
+        text = f"mean of {frame['seed'].nunique()} seeds (least–largest)"
+        return [table(header, rows, caption=self.caption(text))]
+
+
+def _is_variant(names: pd.Series, name: str) -> pd.Series:
+    """Which are this name, or this name, a comma and more."""
+    return (names == name) | names.str.startswith(f"{name},")
+
+
+def _spread(values: pd.Series) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "never"
+    text = figure(known.mean())
+    if known.nunique() > 1:
+        text += f" ({figure(known.min())}–{figure(known.max())})"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)}"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("results", Results)
+    app.add_directive("trainings", Trainings)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,222 @@
+"""The documentation: the site builds without a warning and without network, and what it says is there."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import html
+import importlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache as cached
+from itertools import takewhile
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import video_env  # noqa: F401  (registers the environments)
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.evaluation.evaluate import evaluate
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+READMES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*READMES, *(page for page in DOCS.rglob("*.md") if not re.search(r"-v\d+$", page.stem))]
+
+
+def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", source, out]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    built = build(DOCS, out)
+    assert built.returncode == 0, built.stderr
+    return out
+
+
+def test_every_environment_has_a_page(site: Path) -> None:
+    own = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("video_env.")]
+    assert own
+    for name in own:
+        page = re.sub(r"<[^>]*>", "", (site / "environments" / f"{name}.html").read_text())
+        assert str(gym.make(name).action_space) in html.unescape(page)
+        assert "Episode End" in page
+
+
+def test_the_site_needs_no_network(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)=\"([^\"]+)\"", page.read_text()
+        )
+        assert loaded
+        assert not [one for one in loaded if re.match(r"(https?:)?//", one)], page
+
+
+def test_what_is_not_there_fails_the_build(tmp_path: Path) -> None:
+    """Each line of this site is a mistake, and each is found."""
+    (tmp_path / "conf.py").write_text(
+        f"import sys\nsys.path[:0] = [{str(DOCS)!r}, {str(ROOT)!r}]\nmyst_heading_anchors = 3\n"
+        "extensions = ['myst_parser', '_generate.code', '_generate.results', '_generate.speed']\n"
+    )
+    mistakes = {
+        "```{results} demo-3-seeds.csv\nOCSampler\nAlchemist\n```": "no row of 'Alchemist'",
+        "```{results} demo-3-seeds.csv\nuniform | N = 99\n```": "no row of 'uniform | N = 99'",
+        "```{results} nothing.csv\n```": "no file docs/results/nothing.csv",
+        "```{trainings} versions-training.csv\n:by: method\n:show: beauty\n```": "no column beauty",
+        "```{speed} cache_opening.json\nboiling | boiling: degrees\n```": "no result 'boiling: degrees'",
+        "{source}`video_env/nothing.py`": "video_env/nothing.py: no such file",
+        "{source}`video_env/errors.py::Nothing`": "defines no Nothing",
+        "{source}`video_env/cache/store.py::Cache.nothing`": "defines no Cache.nothing",
+        "```{docstring} video_env.nothing\n```": "No module named 'video_env.nothing'",
+        "[there](#nowhere)": "nowhere",
+        "": "docs/results/environments.json: no page shows it",
+    }
+    (tmp_path / "index.md").write_text("# Mistakes\n\n" + "\n\n".join(mistakes))
+    built = build(tmp_path, tmp_path / "out")
+    assert built.returncode != 0
+    for message in mistakes.values():
+        assert message in built.stderr
+    assert "cache_opening.json: no page shows it" not in built.stderr
+    assert "no row of 'OCSampler'" not in built.stderr
+
+
+@pytest.mark.parametrize("file", READMES, ids=lambda file: file.name)
+def test_links_lead_somewhere(file: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = file.parent / path if path else file
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ +(.+)$", there.read_text(), re.MULTILINE)
+            # As GitHub makes anchors of headings.
+            assert anchor in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}, (
+                target
+            )
+
+
+def code(page: Path) -> Iterator[tuple[str, str]]:
+    """The language and text of every block of code, and every code span as one of bash."""
+    text, blocks = page.read_text(), re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+    for _, language, block in blocks.findall(text):
+        yield language, block
+    for span in re.findall(r"`([^`]+)`", blocks.sub("", text)):
+        yield "bash", re.sub(r"\s+", " ", span)
+
+
+def named_commands() -> Iterator[tuple[Path, list[str]]]:
+    """Every use of the command line, as its words after ``video-env``."""
+    for page in PAGES:
+        for language, block in code(page):
+            for line in block.splitlines() if language == "bash" else ():
+                found = re.search(r"(?:\bvideo-env|-m compare\.cli) +(?=[a-z])(.*)", line)
+                if found:
+                    yield page, shlex.split(found[1], comments=True)
+
+
+@cached
+def options_of(*words: str) -> set[str]:
+    """The options that the help of a command lists."""
+    from compare.cli import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return set(re.findall(r"--[\w.-]+", printed.getvalue()))
+
+
+def test_commands_exist_with_their_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    from compare.cli import COMMANDS
+
+    monkeypatch.setenv("COLUMNS", "200")
+    used = list(named_commands())
+    assert len(used) > 20
+    for page, words in used:
+        command = next(
+            (" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in COMMANDS), None
+        )
+        assert command, f"{page.name}: video-env {' '.join(words)}"
+        # Those of compare follow from the methods named.
+        methods = takewhile(lambda word: word[0] != "-", words[1:]) if command == "compare" else ()
+        known = options_of(*command.split(), *methods)
+        for option in words:
+            if re.match(r"--[a-z]", option):
+                assert option.partition("=")[0] in known, f"{page.name}: video-env {' '.join(words)}"
+
+
+def test_python_examples_import_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    blocks = [(page, block) for page in PAGES for language, block in code(page) if language == "python"]
+    assert blocks
+    for page, block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{page.name}: {node.module}.{name.name}"
+            elif isinstance(node, ast.Import):
+                for name in node.names:
+                    importlib.import_module(name.name)
+
+
+def test_example_of_an_environment(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    importlib.import_module("my_environment")
+    env = gym.make("ClipSelect-v0", cache=cache, num_frames=3, cost_per_gflop=0.5)
+    check_env(env.unwrapped, skip_render_check=True)
+    _, before = env.reset(seed=0)
+    _, reward, terminated, _, info = env.step(2)
+    assert terminated
+    assert info["selected"].tolist() == [0, 0, 1, 1, 1, 0]
+    spent = info["gflops"] - before["gflops"]
+    assert reward == pytest.approx(info["confidence"] - 1 / 4 - 0.5 * spent)
+    envs = gym.make_vec(
+        "ClipSelect-v0", 5, vectorization_mode="vector_entry_point", cache=cache, num_frames=6
+    )
+    envs.reset(seed=0)
+    *_, infos = envs.step(np.zeros(5, int))
+    assert infos["final_info"]["selected"].all()
+    with pytest.raises(InputError, match="num_frames: found 7, expected 1 to 6"):
+        gym.make("ClipSelect-v0", cache=cache, num_frames=7)
+
+
+def test_example_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    read_lines = importlib.import_module("my_reader").read_lines
+    file = tmp_path / "list.txt"
+    file.write_text("train jumping/3.mp4 0\ntest running/1.mp4 2\n")
+    annotations = read_lines(file, tmp_path)
+    assert annotations.classes == ("0", "1", "2")
+    assert annotations.table[["path", "label", "split"]].to_numpy().tolist() == [
+        ["jumping/3.mp4", 0, "train"],
+        ["running/1.mp4", 2, "test"],
+    ]
+    for line in ("train ../3.mp4 0", "train /3.mp4 0", "train 3.mp4", "dev 3.mp4 0", "train 3.mp4 jump"):
+        file.write_text(f"test 1.mp4 1\n{line}\n")
+        with pytest.raises(InputError, match="line 2"):
+            read_lines(file, tmp_path)
+
+
+def test_example_of_a_method(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = pytest.importorskip("compare.registry")
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    own = importlib.import_module("my_method")
+    job = registry.Job(cache=cache, split="test", seed=0, folder=tmp_path)
+    entries = own.every_second(job, own.EverySecondSettings((1, 3)))
+    tables = [evaluate(entry, cache, "test") for entry in entries]
+    assert [table["selected"].iloc[0] for table in tables] == [[0], [0, 2, 4]]
+    with pytest.raises(InputError, match="expected 1 to 3"):
+        own.every_second(job, own.EverySecondSettings((4,)))
