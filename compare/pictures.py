@@ -10,6 +10,7 @@ import pandas as pd
 from compare.run import Run
 from compare.summary import in_order
 from video_env.cache.store import Cache
+from video_env.data.demo import NUM_CANDIDATES
 from video_env.evaluation.plots import plot_patches, plot_selections
 from video_env.evaluation.selections import write_selections
 
@@ -67,7 +68,8 @@ def _headed(cache: Cache, row: int) -> tuple[str, np.ndarray]:
 def _selections(cache: Cache, row: int, results: pd.DataFrame) -> list[Strip]:
     facts = cache.index.iloc[row]
     strips: list[Strip] = []
-    if isinstance(facts.get("object_candidates"), str):  # the built-in data set knows what is to be seen when
+    # The built-in data set knows what is to be seen in which of its own candidates.
+    if "object_candidates" in facts and cache.num_candidates == NUM_CANDIDATES:
         objects = zip(
             cache.classes[facts["label"]].split("+"), facts["object_candidates"].split(";"), strict=True
         )
