@@ -187,12 +187,16 @@ def test_adafocus_v2(tmp_path: Path, cache: Cache, options: dict[str, Any]) -> N
         assert np.mean(other.recognise(frames, gflops=budget).exit_after == left.exit_after) > 0.9
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "patch-recurrent-ppo"])
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent-ppo"])
 def test_stable_baselines(tmp_path: Path, cache: Cache, algorithm: Any) -> None:
-    patches = algorithm.startswith("patch")
+    patches = algorithm == "recurrent-ppo"
     on = write_patch_cache(tmp_path / "cache") if patches else cache
     settings = SB3Settings(
-        algorithm=algorithm, steps=128, num_envs=16, steps_per_env=4, batch_size=32, epochs=1
+        algorithm,
+        "PatchSelect-v0" if patches else None,
+        steps=128,
+        num_envs=16,
+        hyperparameters={"n_steps": 4, "batch_size": 32, "n_epochs": 1},
     )
     model = train_sb3(on, settings, device=DEVICE)
     assert model.device.type == DEVICE
