@@ -87,6 +87,16 @@ def test_summary_area_and_gain_by_hand() -> None:
     assert areas["mine"] == pytest.approx((0.8 + 0.85) / 2)
 
 
+def test_area_leaves_out_what_shares_no_range_with_the_others() -> None:
+    """Uniform covers 1 to 3; a covers 1 to 1.5 and b 2 to 3: a overlaps fewer of the other three."""
+    points = [("uniform", 0.5, 1), ("uniform", 0.7, 3), ("a", 0.6, 1), ("a", 0.6, 1.5), ("b", 0.8, 2), ("b", 0.9, 3),
+              ("c", 0.7, 1.8), ("c", 0.7, 3)]  # fmt: skip
+    tables = [table(method, f"{gflops}", accuracy, gflops, 1) for method, accuracy, gflops in points]
+    areas, ends = area_under_curve(summarise(pd.concat(tables)))
+    assert ends == (2, 3)
+    assert areas.to_dict() == pytest.approx({"uniform": 0.65, "b": 0.85, "c": 0.7})
+
+
 def test_gain_is_missing_without_its_ends() -> None:
     summary = summarise(table("mine", "N = 2", 0.8, 2, 2))
     assert oracle_gain(summary).isna().all()

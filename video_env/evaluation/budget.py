@@ -96,9 +96,10 @@ def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "or
 def area_under_curve(
     summary: pd.DataFrame, metric: Metric = "top1", *, base: str = "uniform"
 ) -> tuple[pd.Series, tuple[float, float]]:
-    """Mean height of each method's accuracy curve over the budget range that all of them cover.
+    """Mean height of each method's accuracy curve over a budget range that all of them cover.
 
-    Methods with fewer than two settings, or whose range does not overlap that of ``base``, are left out.
+    Methods with fewer than two settings, or whose range does not overlap that of ``base``, are left out; and
+    where the others have no range in common, those that overlap the fewest of them, until they have one.
 
     Returns:
         The area by method, divided by the width of the range, and the range in GFLOPs.
@@ -115,12 +116,18 @@ def area_under_curve(
             for method, curve in curves.items()
             if curve["gflops"].iloc[0] < last and curve["gflops"].iloc[-1] > first
         }
-    if not curves:
+    ranges = {method: (curve["gflops"].iloc[0], curve["gflops"].iloc[-1]) for method, curve in curves.items()}
+    while ranges and not _shared(ranges)[0] < _shared(ranges)[1]:
+        overlaps = {
+            method: sum(start < last and end > first for start, end in ranges.values())
+            for method, (first, last) in ranges.items()
+            if method != base or len(ranges) == 1
+        }
+        del ranges[min(overlaps, key=lambda method: overlaps[method])]
+    if not ranges:
         return pd.Series(dtype=float), (np.nan, np.nan)
-    low = max(curve["gflops"].iloc[0] for curve in curves.values())
-    high = min(curve["gflops"].iloc[-1] for curve in curves.values())
-    if not low < high:
-        return pd.Series(np.nan, list(curves)), (low, high)
+    curves = {method: curves[method] for method in ranges}
+    low, high = _shared(ranges)
     areas = {}
     for method, curve in curves.items():
         inside = curve["gflops"][(curve["gflops"] > low) & (curve["gflops"] < high)]
@@ -128,6 +135,10 @@ def area_under_curve(
         height = np.interp(budget, curve["gflops"], curve[metric])
         areas[method] = float(trapezoid(height, budget) / (high - low))
     return pd.Series(areas), (low, high)
+
+
+def _shared(ranges: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    return max(first for first, _ in ranges.values()), min(last for _, last in ranges.values())
 
 
 def _average_precision_interval(seeds: list[pd.DataFrame]) -> tuple[float, float]:
