@@ -105,7 +105,7 @@ def area_under_curve(
         The area by method, divided by the width of the range, and the range in GFLOPs.
     """
     curves = {
-        method: group.sort_values("gflops")
+        str(method): group.sort_values("gflops")
         for method, group in summary.groupby("method", sort=False)
         if len(group) > 1
     }
