@@ -59,9 +59,10 @@ class Measure:
 
     @property
     def verdict(self) -> Verdict:
-        if self.estimate is None or np.isnan(self.estimate).any():
+        if self.estimate is None:
             return "not measured"
         nothing = 1.0 if self.unit == "ratio" else 0.0
+        # Without an interval, as of a ratio from one seed, neither comparison holds.
         if self.estimate.low > nothing:
             return "reproduced"
         return "not reproduced" if self.estimate.high <= nothing else "undecided"
@@ -259,8 +260,10 @@ def claims_page(claims: pd.DataFrame) -> str:
 
 def format_estimate(estimate: Estimate, unit: str) -> str:
     """The figure with its interval, in points, percent or times."""
-    if np.isnan(estimate).any():
+    if np.isnan(estimate.value):
         return "not measured"
+    if np.isnan(estimate.low):
+        return f"{estimate.value:.2f} times (from one seed there is no interval)"
     if unit == "ratio":
         value, low, high = (f"{number:.2f}" for number in estimate)
         return f"{value} ({low} to {high}) times"
@@ -292,7 +295,8 @@ def _gain(results: pd.DataFrame, method: str, base: str, default: str) -> tuple[
 def _ratio(
     results: pd.DataFrame, column: str, over: tuple[str, str], under: tuple[str, str]
 ) -> Estimate | None:
-    """A column's ratio between two methods' settings, paired by seed; with one seed there is no interval."""
+    """A column's ratio between two methods' settings, paired by seed; with one seed there is no interval
+    (NaN)."""
     values = [
         results[(results["method"] == method) & (results["setting"] == setting)]
         .groupby("seed")[column]
@@ -300,8 +304,10 @@ def _ratio(
         for method, setting in (over, under)
     ]
     ratios = (values[0] / values[1]).dropna().to_numpy()
-    if len(ratios) < 2:
+    if not len(ratios):
         return None
+    if len(ratios) == 1:
+        return Estimate(float(ratios[0]), np.nan, np.nan)
     # One ratio for each seed: they stand where videos do elsewhere.
     low, high = bootstrap_interval(ratios[None], statistic=lambda drawn: float(np.exp(np.log(drawn).mean())))
     return Estimate(float(np.exp(np.log(ratios).mean())), low, high)

@@ -329,6 +329,10 @@ def test_claims_are_refuted_undecided_or_not_measured() -> None:
     # 0.8 of AdaFocus at 1.0 GFLOPs, between 0.5 and 0.85: equal but for noise.
     even = measure_claims(results_of_a_world(v2=0.5 + 0.35 * 0.4 / 0.6)).set_index("claim")["claim_verdict"]
     assert even["V2 accuracy"] == "undecided"
+    # One seed gives a ratio, and no interval to decide by.
+    alone = results_of_a_world()
+    alone = measure_claims(alone[alone["seed"] == 0]).set_index("claim").loc["V2 training time"]
+    assert (alone["value"], alone["claim_verdict"]) == (pytest.approx(2), "undecided")
     some = results_of_a_world()
     some = measure_claims(some[~some["method"].isin(["MaskablePPO", "centre patch"])]).set_index("claim")[
         "claim_verdict"
