@@ -142,7 +142,7 @@ def _patch_selection(bench: Bench, cache: Cache, num_envs: int) -> None:
 
 def _rollouts(bench: Bench, cache: Cache, episodes: int) -> None:
     """As the agent does them, glance maps being on the device."""
-    for precision in ("float32", "bfloat16"):
+    for precision in bench.precisions:
 
         def rate(device: torch.device, limits: Limits, precision: str = precision) -> float:
             kind = getattr(torch, precision)

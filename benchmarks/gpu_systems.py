@@ -92,7 +92,7 @@ def _recognition(
     for part in ("skim", "embedding", "glance", "focus"):
         if hasattr(network, part) and not (part == "glance" and hasattr(network, "glance_head")):
             getattr(network, part).to(memory_format=torch.channels_last)
-    for precision in (torch.float32, torch.bfloat16):
+    for precision in (getattr(torch, name) for name in bench.precisions):
         known: Figure | None = None
         for batch in sizes.recognised:
 
@@ -126,7 +126,7 @@ def _fits(bench: Bench, known: Figure | None, videos: int, calls: int = 2) -> tu
     if known is None:
         return True, ""
     if known.cpu is None:
-        return False, "the smaller batch failed on the CPU"
+        return False, "the smaller batch was not measured on the CPU"
     expected = calls * videos / known.cpu
     return expected < bench.limits.seconds, f"about {expected:.0f} s on the CPU"
 
@@ -202,7 +202,7 @@ def _adafocus_patches(bench: Bench, sizes: Sizes, folder: Path) -> None:
 def _adafocus_policy(bench: Bench, sizes: Sizes, folder: Path) -> None:
     """Stage 2: rollouts on PatchSelect-v0's dynamics over cached patches, and PPO's update on each."""
     cache = published_cache(folder / "policy", 2 * sizes.policy)
-    for precision in ("float32", "bfloat16"):
+    for precision in bench.precisions:
 
         def rate(device: torch.device, limits: Limits, precision: str = precision) -> float:
             training = replace(
@@ -223,7 +223,7 @@ def _adafocus_policy(bench: Bench, sizes: Sizes, folder: Path) -> None:
 
 def _adafocus_v2_training(bench: Bench, sizes: Sizes, folder: Path) -> None:
     """End to end: MobileNetV2 on 16 frames, the policy, ResNet-50 on two branches of patches."""
-    for precision in ("float32", "bfloat16"):
+    for precision in bench.precisions:
 
         def of_batch(videos: int, precision: str = precision) -> Callable[[torch.device, Limits], float]:
             cache = _frames_cache(folder / f"frames-{videos}", videos, 16, 224)

@@ -19,10 +19,12 @@ class Limits:
     Attributes:
         rounds: that are timed at most; their median counts.
         seconds: after which no further round begins.
+        total: seconds after the benchmark's start from which no figure begins any more.
     """
 
     rounds: int
     seconds: float
+    total: float
 
 
 @dataclass
@@ -67,6 +69,11 @@ class Bench:
     begun: float = field(default_factory=time.perf_counter)
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """float32 and bfloat16; in the GPU's place a CPU would only emulate the latter, ten times slower."""
+        return ("float32", "bfloat16") if self.gpu.type == "cuda" else ("float32",)
+
+    @property
     def seconds(self) -> float:
         """Since the start."""
         return time.perf_counter() - self.begun
@@ -99,6 +106,10 @@ class Bench:
         """
         figure = Figure(what, unit, note="" if cpu else why_not)
         self.figures.append(figure)
+        if self.seconds > self.limits.total:
+            figure.note = f"left out: {self.limits.total:.0f} s were over"
+            print(f"[{self.seconds:4.0f} s]   {what}: {figure.note}", flush=True)
+            return figure
         if self.gpu.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.gpu)

@@ -25,7 +25,7 @@ import video_env  # noqa: F401
 from baselines.tuned import read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 
-ROUNDS = 9
+ROUNDS = 5
 TUNED = read_tuned("ppo", "FrameSelect-v0")
 SETTINGS: dict[str, dict[str, int]] = {
     "tuned for FrameSelect-v0": {
