@@ -7,9 +7,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/video-env demo
 
-# One process per core; the tests of a file share what they make.
+# One process per core, with one thread each; the tests of a file share what they make.
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 docs: .venv/installed
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs build/docs

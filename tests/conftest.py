@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ from video_env.data import demo
 from video_env.models.classifiers import build_classifier, store_classifier
 from video_env.models.recognizers import Recognizer, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # the tests run beside each other, a core each
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GFLOPS = {"skim": 0.01, "embedding": 0.5}
 
