@@ -122,7 +122,7 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
         "random patch",
         "most-moving patch",
         "AdaFocus",
-        "SAC, patches",
+        "SAC, any point",
         "patch oracle",
     ]
     run("selections", agent / "cache", "--results", results / "agent.parquet", "--out", tmp_path / "s.jsonl")
