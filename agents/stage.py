@@ -64,8 +64,11 @@ class Stage:
         logs = log_folder is not None and done < self.epochs and processes.is_first()
         logger = configure(str(log_folder), ["csv", "tensorboard"]) if logs else Logger(None, [])
         self.modules.train()
-        with tqdm(range(done, self.epochs), initial=done, total=self.epochs, desc=self.name, unit="epoch",
-                  disable=done == self.epochs or not processes.is_first()) as progress:  # fmt: skip
+        # Said only where it is true: a False would overrule the user's TQDM_DISABLE.
+        silent = {"disable": True} if done == self.epochs or not processes.is_first() else {}
+        with tqdm(
+            range(done, self.epochs), initial=done, total=self.epochs, desc=self.name, unit="epoch", **silent
+        ) as progress:
             for epoch in progress:
                 begun = time.perf_counter()
                 # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import pandas as pd
 import torch
 from gpu_timing import Bench, Limits, median_seconds
-from patch_rollout import published_cache
+from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
 import video_env  # noqa: F401  (registers the environments)
@@ -26,13 +25,12 @@ from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import roll_out
 from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
 from baselines.features import CandidateFeatures, GlanceFeatures
-from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.recognizers import Recognizer, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables
 
-CLASSES, CANDIDATES, CHOSEN = 200, 10, 6
+CANDIDATES, CHOSEN = 10, 6
 
 
 def measure(
@@ -48,7 +46,7 @@ def measure(
         episodes: of a rollout of AdaFocus.
     """
     frames = _frame_cache(folder / "frame-selection", videos)
-    patches = published_cache(folder / "patch-selection", episodes)
+    patches = random_patch_cache(folder / "patch-selection", episodes)
     bench.part("FrameSelect-v0", lambda: _frame_selection(bench, frames, num_envs))
     bench.part("FrameSelectOneStep-v0", lambda: _one_step(bench, frames, num_envs))
     bench.part("PatchSelect-v0", lambda: _patch_selection(bench, patches, num_envs // 4))
@@ -221,19 +219,8 @@ def _set_probability(bench: Bench) -> None:
 
 def _frame_cache(folder: Path, videos: int) -> Cache:
     """Random skim features of the published size, and the verdicts of a small recognizer on every subset."""
-    generator = np.random.default_rng(0)
-    index = pd.DataFrame(
-        {
-            "video": [f"{number}" for number in range(videos)],
-            "label": generator.integers(CLASSES, size=videos),
-        }
-    ).assign(split="train")
-    arrays = {
-        "skim": generator.random((videos, CANDIDATES, 1280), np.float32).astype(np.float16),
-        "embedding": generator.random((videos, CANDIDATES, 16), np.float32).astype(np.float16),
-    }
-    classes = [str(number) for number in range(CLASSES)]
-    cache = cache_from_arrays(folder, index, arrays, classes, {"skim": 0.1, "embedding": 4.1})
+    arrays = {"skim": (CANDIDATES, 1280), "embedding": (CANDIDATES, 16)}
+    cache = random_cache(folder, videos, arrays, {"skim": 0.1, "embedding": 4.1})
     recognizer = Recognizer(16, CLASSES, hidden=0)
     return add_subset_tables(store_recognizer(cache, recognizer, recognizer.gflops()), "cpu")
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from gpu_timing import Bench, Figure, Limits, median_seconds, median_step
-from patch_rollout import published_cache
+from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
 from agents import adafocus_settings, adafocus_v2_settings, ocsampler
@@ -27,7 +26,6 @@ from agents.ocsampler import OCSampler
 from agents.published_adafocus import PublishedAdaFocus
 from agents.published_adafocus_v2 import build_published
 from agents.published_ocsampler import PublishedOCSampler
-from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.models.recognizers import Recognizer, store_recognizer
 
@@ -56,11 +54,15 @@ class Sizes:
     policy: int = 64
     recognised: tuple[int, ...] = (1, 32)
 
+    @property
+    def label(self) -> str:
+        """What a figure says of its batch."""
+        return " (published)" if self == Sizes() else ""
+
 
 SMALL = Sizes(
     frame=64, patch=32, ocsampler=4, adafocus=2, adafocus_v2=2, parts=2, few=1, policy=8, recognised=(1, 2)
 )
-CLASSES = 200
 
 
 def measure(bench: Bench, sizes: Sizes, folder: Path) -> None:
@@ -132,17 +134,17 @@ def _fits(bench: Bench, known: Figure | None, videos: int, calls: int = 2) -> tu
 
 
 def _two_batches(
-    bench: Bench, name: str, few: int, all_of_it: int, rate: Callable[[int], Callable[..., float]]
+    bench: Bench, sizes: Sizes, name: str, all_of_it: int, rate: Callable[[int], Callable[..., float]]
 ) -> None:
     """A training's videos per second with a small batch on both devices, and with the published one on the
     GPU, and on the CPU where it takes it in time."""
-    known = bench.compare(f"{name}, batch {few}", "videos/s", rate(few))
+    known = bench.compare(f"{name}, batch {sizes.few}", "videos/s", rate(sizes.few))
     fits, why_not = _fits(bench, known, all_of_it)
     figure = bench.compare(
-        f"{name}, batch {all_of_it} (published)", "videos/s", rate(all_of_it), cpu=fits, why_not=why_not
+        f"{name}, batch {all_of_it}{sizes.label}", "videos/s", rate(all_of_it), cpu=fits, why_not=why_not
     )
     steps = Figure(
-        f"{name}, batch {all_of_it} (published): steps", "steps/s",
+        f"{name}, batch {all_of_it}{sizes.label}: steps", "steps/s",
         *(None if value is None else value / all_of_it for value in (figure.cpu, figure.gpu)),
         note=figure.note,
     )  # fmt: skip
@@ -168,7 +170,7 @@ def _ocsampler_training(bench: Bench, sizes: Sizes, folder: Path) -> None:
             OCSampler(cache, settings, device=str(device)).learn(callback=enough)
         return 1 / median_step((np.array(done) - begun).tolist())
 
-    bench.compare(f"OCSampler: training end to end, batch {sizes.ocsampler} (published)", "steps/s", rate)
+    bench.compare(f"OCSampler: training end to end, batch {sizes.ocsampler}{sizes.label}", "steps/s", rate)
 
 
 def _adafocus_patches(bench: Bench, sizes: Sizes, folder: Path) -> None:
@@ -194,14 +196,12 @@ def _adafocus_patches(bench: Bench, sizes: Sizes, folder: Path) -> None:
 
         return rate
 
-    _two_batches(
-        bench, f"AdaFocus: stage 1, {sizes.patch}² patches", sizes.few, sizes.adafocus, of_batch
-    )  # fmt: skip
+    _two_batches(bench, sizes, f"AdaFocus: stage 1, {sizes.patch}² patches", sizes.adafocus, of_batch)
 
 
 def _adafocus_policy(bench: Bench, sizes: Sizes, folder: Path) -> None:
     """Stage 2: rollouts on PatchSelect-v0's dynamics over cached patches, and PPO's update on each."""
-    cache = published_cache(folder / "policy", 2 * sizes.policy)
+    cache = random_patch_cache(folder / "policy", 2 * sizes.policy)
     for precision in bench.precisions:
 
         def rate(device: torch.device, limits: Limits, precision: str = precision) -> float:
@@ -214,7 +214,7 @@ def _adafocus_policy(bench: Bench, sizes: Sizes, folder: Path) -> None:
             return 2 / median_step([epoch["seconds"] for epoch in agent.stage_history[2]])
 
         bench.compare(
-            f"AdaFocus: stage 2, rollout and PPO update, batch {sizes.policy} (published), rollouts in "
+            f"AdaFocus: stage 2, rollout and PPO update, batch {sizes.policy}{sizes.label}, rollouts in "
             f"{precision}",
             "steps/s",
             rate,
@@ -241,7 +241,7 @@ def _adafocus_v2_training(bench: Bench, sizes: Sizes, folder: Path) -> None:
             return rate
 
         name = f"AdaFocusV2: training end to end, {sizes.patch}² patches, {precision}"
-        _two_batches(bench, name, sizes.few, sizes.adafocus_v2, of_batch)
+        _two_batches(bench, sizes, name, sizes.adafocus_v2, of_batch)
 
 
 def _epochs(device: torch.device, limits: Limits, videos: int, few: int) -> int:
@@ -256,18 +256,10 @@ def _frames_cache(folder: Path, videos: int, num_frames: int, size: int, *, embe
     recognizer."""
     if (folder / "meta.json").is_file():
         return Cache(folder)
-    generator = np.random.default_rng(0)
-    index = pd.DataFrame(
-        {
-            "video": [f"{number}" for number in range(videos)],
-            "label": generator.integers(CLASSES, size=videos),
-        }
-    ).assign(split="train")
-    arrays = {"frames": generator.integers(0, 256, (videos, num_frames, size, size, 3), np.uint8)}
+    arrays: dict[str, tuple[int, ...]] = {"frames": (num_frames, size, size, 3)}
     if embedding:
-        arrays["embedding"] = generator.random((videos, num_frames, 2048), np.float32).astype(np.float16)
-    classes = [str(number) for number in range(CLASSES)]
-    cache = cache_from_arrays(folder, index, arrays, classes, {"embedding": 4.1} if embedding else {})
+        arrays["embedding"] = (num_frames, 2048)
+    cache = random_cache(folder, videos, arrays, {"embedding": 4.1} if embedding else {})
     if not embedding:
         return cache
     recognizer = Recognizer(2048, CLASSES)

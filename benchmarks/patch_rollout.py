@@ -18,21 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from random_caches import random_patch_cache
 from report import write_report
 
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import roll_out
-from video_env.cache.derive import cache_from_arrays
-from video_env.cache.store import Cache
 from video_env.data.patches import grid_corners
 from video_env.envs.patch_inputs import PatchInputs
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import FrameNetwork
-from video_env.models.classifiers import GRUClassifier, store_classifier
 
-FRAMES, CLASSES, PATCH, SIZE = 16, 200, 96, 224
+FRAMES, PATCH, SIZE = 16, 96, 224
 
 
 class FocusNetworkInputs(PatchInputs):
@@ -57,23 +54,6 @@ class FocusNetworkInputs(PatchInputs):
         return self.classifier.patch_input(features.to(self._dtype)).unflatten(0, position.shape)
 
 
-def published_cache(folder: Path, videos: int) -> Cache:
-    generator = np.random.default_rng(0)
-    index = pd.DataFrame(
-        {
-            "video": [f"{number}" for number in range(videos)],
-            "label": generator.integers(CLASSES, size=videos),
-        }
-    ).assign(split="train")
-    arrays = {
-        "glance": generator.random((videos, FRAMES, 1280, 7, 7), np.float32).astype(np.float16),
-        "patches": generator.random((videos, FRAMES, 49, 2048), np.float32).astype(np.float16),
-    }
-    classes = [str(number) for number in range(CLASSES)]
-    cache = cache_from_arrays(folder, index, arrays, classes, {"glance": 0.3, "patches": 0.75})
-    return store_classifier(cache, GRUClassifier(1280, 2048, CLASSES))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--videos", type=int, default=64, help="in the cache, and in a rollout at most")
@@ -83,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cache = published_cache(Path(folder) / "cache", options.videos)
+        cache = random_patch_cache(Path(folder) / "cache", options.videos)
         frames = np.random.default_rng(1).integers(0, 256, (options.videos, FRAMES, SIZE, SIZE, 3), np.uint8)
         # As the agent keeps them: the channels last, in the precision of the rollouts.
         glance = torch.from_numpy(cache["glance"][:]).movedim(2, -1).contiguous()

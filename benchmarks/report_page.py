@@ -8,19 +8,20 @@ on it. Needs chromium, chromedriver and selenium.
 
 from __future__ import annotations
 
-import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the browser, which is part of the tests
 
 import numpy as np
 import pandas as pd
 from report import write_report as write_json
-from selenium import webdriver
 
 from compare.report import write_report
 from compare.run import claim
+from tests.browser import open_browser
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data import demo
@@ -90,17 +91,7 @@ def _table(cache: Cache, generator: np.random.Generator, place: int, of_patches:
 
 def _open(file: Path, folder: Path) -> dict[str, float]:
     """Seconds by the page's own clock, in a fresh browser."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={folder}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    browser: Any = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
-    )
+    browser = open_browser(folder)
     try:
         # Beside the clock: the page's own processor time, which other work on the machine does not change.
         browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})

@@ -399,7 +399,7 @@ def evaluate(
         )
     if method is not None:
         entry = replace(entry, method=method)
-    table = evaluate_entry(entry, opened, split)
+    table = evaluate_entry(entry, opened, split, device)
     write_results(table, out)
     row = summarise(table).iloc[0]
     print(

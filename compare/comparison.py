@@ -262,7 +262,7 @@ def _test(out: Path, method: Method, job: Job) -> None:
     if not entries:
         raise InputError(f"method {method.name!r}: gave no entries, expected at least one")
     tables = [
-        evaluate(entry, job.cache, job.split)
+        evaluate(entry, job.cache, job.split, job.device)
         for entry in tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting")
     ]
     trainings = [

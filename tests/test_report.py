@@ -19,15 +19,13 @@ from compare.entries import untrained_entry
 from compare.report import write_report
 from compare.report_gallery import strip
 from compare.run import Run, claim
+from tests.browser import CHROMIUM, DRIVER, open_browser
 from tests.conftest import write_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.budget import summarise
 from video_env.evaluation.evaluate import evaluate, write_results
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 
 # What a data set may call a video or a class.
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"é\" "
@@ -97,19 +95,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested through selenium")
+    pytest.importorskip("selenium", reason="the page is tested through selenium")
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("the page is tested in Chromium: chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = open_browser(tmp_path_factory.mktemp("browser"))
     yield driver
     driver.quit()
 

@@ -135,22 +135,23 @@ class Entry:
     cache: Cache | None = None
 
 
-def evaluate(entry: Entry, cache: Cache, split: str) -> pd.DataFrame:
+def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd.DataFrame:
     """Let a policy choose frames, or patches, for every video of a split: a result table.
 
     Args:
         entry: the policy; it acts on its own cache where it has one.
         cache: else it acts on this one.
         split: whose videos.
+        device: where the time of the cache's networks is measured; a policy has its own.
 
     Raises:
-        InputError: the environment's options or the cache do not fit.
+        InputError: the environment's options or the cache do not fit, or there is no such device.
     """
     cache = entry.cache or cache
     if entry.environment is None:
         table, chosen, more, seconds = _recognised(entry, cache, split)
     else:
-        table, chosen, more, seconds = _acted(entry, entry.environment, cache, split)
+        table, chosen, more, seconds = _acted(entry, entry.environment, cache, split, device)
     label_sets = cache.label_sets()
     return pd.DataFrame(
         {
@@ -177,7 +178,7 @@ Outcome = tuple[pd.DataFrame, np.ndarray, dict[str, Any], float]
 processed, bool [V, T]; the table's columns of this kind of selection; and seconds per video."""
 
 
-def _acted(entry: Entry, environment: str, cache: Cache, split: str) -> Outcome:
+def _acted(entry: Entry, environment: str, cache: Cache, split: str, device: str) -> Outcome:
     """A policy acts in an environment, on one whole episode for each video."""
     policy: Any = entry.policy
     names = cache.index["video"].to_numpy(object)[cache.rows(split)]
@@ -197,7 +198,7 @@ def _acted(entry: Entry, environment: str, cache: Cache, split: str) -> Outcome:
     chosen, runs, more = (_patches_chosen if "patches" in table else _frames_chosen)(
         table, cache, policy.looks_at, split
     )
-    return table, chosen, more, policy_seconds / len(table) + network_seconds(cache, runs)
+    return table, chosen, more, policy_seconds / len(table) + network_seconds(cache, runs, device)
 
 
 def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
@@ -277,10 +278,15 @@ def run_episodes(
     last: dict[str, np.ndarray] = {}
     state, seconds = None, 0.0
     start = np.ones(len(videos), bool)
-    while not ended.all():
+
+    def decide() -> tuple[np.ndarray, Any]:
         masks = {"action_masks": info["action_mask"]} if takes_masks and "action_mask" in info else {}
+        return policy.predict(observation, state, start, deterministic=True, **masks)
+
+    decide()  # so that no first call is timed: a GPU's loads its kernels
+    while not ended.all():
         begun = time.perf_counter()
-        action, state = policy.predict(observation, state, start, deterministic=True, **masks)
+        action, state = decide()
         seconds += time.perf_counter() - begun
         observation, _, terminated, truncated, info = env.step(action)
         start = terminated | truncated

@@ -14,7 +14,7 @@ from video_env.models.device import resolve_device
 BATCH_VIDEOS = 32
 
 
-def network_seconds(cache: Cache, runs: dict[str, float]) -> float:
+def network_seconds(cache: Cache, runs: dict[str, float], device: str) -> float:
     """Seconds per video that the cache's networks take on frames that are decoded already.
 
     Each network runs over a batch of 32 images; the time is the median of several passes. Weights do not
@@ -24,6 +24,7 @@ def network_seconds(cache: Cache, runs: dict[str, float]) -> float:
     Args:
         cache: says which networks its arrays were computed with.
         runs: by array, on how many frames (or patches) of a video its network runs.
+        device: where they run; see ``resolve_device``.
 
     Returns:
         Their sum; NaN where features were computed elsewhere, by networks that are not known here.
@@ -37,16 +38,15 @@ def network_seconds(cache: Cache, runs: dict[str, float]) -> float:
             return float("nan")
         seconds += count * _seconds_per_frame(
             source["network"], source.get("patch_size", source["frame_size"]), source["input_size"],
-            source.get("temporal_shift", 0),
+            source.get("temporal_shift", 0), resolve_device(device),
         )  # fmt: skip
     return seconds
 
 
 @lru_cache(maxsize=16)
 def _seconds_per_frame(
-    network: BackboneName, frame_size: int, input_size: int | None, temporal_shift: int
+    network: BackboneName, frame_size: int, input_size: int | None, temporal_shift: int, device: torch.device
 ) -> float:
-    device = resolve_device("auto")
     model = FrameNetwork(network, input_size=input_size, temporal_shift=temporal_shift).to(device)
     model = model.to(memory_format=torch.channels_last)
     frames = torch.randint(

@@ -13,7 +13,9 @@ from tqdm import tqdm
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw torch's random numbers (initial weights, dropout) from a seed inside, and leave no trace."""
-    with torch.random.fork_rng():
+    # Of all GPUs, as manual_seed sets all; but none is woken that no one has used yet.
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(gpus):
         torch.manual_seed(seed)
         yield
 
