@@ -180,7 +180,8 @@ class OCSampler:
                 f"estimator exact: cache {cache.path} has no subset table (made by video-env train "
                 "recognizer, for up to 12 candidate frames)"
             )
-        self.trained_on = cache.identity
+        seen = "skim" if settings.skim == "cached" else "frames"
+        self.trained_on = f"{cache.identity}, {seen} {cache[seen] and cache.contents[f'array {seen}']}"
         self._drawn = [_same_videos(open_cache(one), cache) for one in drawn]
         if drawn:
             self.trained_on += f", candidates drawn {len(drawn)} times"

@@ -227,12 +227,12 @@ def train_sb3(
 def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> BaseAlgorithm:
     env = _make(cache, settings, "train", tuned.num_envs)
     arguments = dict(tuned.arguments)
-    if arguments.pop("noise_type", None):
-        shape: tuple[int, ...] = env.action_space.shape or ()
-        arguments["action_noise"] = NormalActionNoise(
-            np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
-        )
     try:
+        if arguments.pop("noise_type", None):
+            shape: tuple[int, ...] = env.action_space.shape or ()
+            arguments["action_noise"] = NormalActionNoise(
+                np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
+            )
         return ALGORITHMS[settings.algorithm].kind(
             tuned.policy, env, device=resolve_device(device), seed=settings.seed,
             policy_kwargs=_on(cache, tuned.policy_options), **arguments,

@@ -114,7 +114,9 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="auto is the first GPU; or cuda:1, ..., or cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try it out")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="some parts (default: all)")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "gpu.json")
+    parser.add_argument(
+        "--out", type=Path, help="default: docs/results/gpu.json; of a trial, runs/benchmarks/gpu.json"
+    )
     options = parser.parse_args()
     try:
         device = resolve_device(options.device)
@@ -126,6 +128,9 @@ def main() -> int:
         return 2
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if options.out is None:
+        trial = options.quick or device.type != "cuda"  # not to be taken for a measurement
+        options.out = ROOT / ("runs/benchmarks" if trial else "docs/results") / "gpu.json"
     bench = Bench(device, Limits(1, 2.0, 300.0) if options.quick else Limits(5, 20.0, 480.0))
     golden: list[dict[str, Any]] = []
     print(f"{'a few minutes' if options.quick else 'under 10 minutes'}; the GPU's side runs on {device}")

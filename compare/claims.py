@@ -6,6 +6,10 @@ lie on its side, *not reproduced* where one lies on the other side (or at nothin
 holds both, and *not measured* where a method is missing. Methods with a fixed setting are taken at their
 default one (N = 2 frames, patches of 36²), which no result has chosen; where that is not in the tables, at
 the middle one.
+
+Accuracy is held against the other method's cheapest setting that costs at least as much; the difference to
+a mixture of its two nearest settings, at equal GFLOPs, stands beside and does not decide. Times and speeds
+have one ratio for each seed, and Student's t interval of its logarithm.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler import OCSamplerSettings
@@ -25,10 +30,10 @@ from video_env.evaluation.differences import (
     Curve,
     Estimate,
     difference_at_equal_cost,
+    difference_to_dearer,
     paired_curves,
     saving_at_equal_accuracy,
 )
-from video_env.evaluation.metrics import bootstrap_interval
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not measured"]
 Unit = Literal["accuracy", "share", "ratio"]
@@ -89,15 +94,14 @@ class Claim:
 
 def _one_step(results: pd.DataFrame) -> Iterator[Measure]:
     """OCSampler against MaskablePPO, which decides again after every frame."""
-    setting, gain = _gain(results, "OCSampler", "MaskablePPO", FRAMES)
-    yield Measure("top-1 of OCSampler minus MaskablePPO's at equal GFLOPs", setting, "accuracy", gain)
+    yield from _gains(results, "OCSampler", "MaskablePPO", FRAMES)
     curves = paired_curves(results, "OCSampler", "MaskablePPO")
-    speed = None
+    speed, setting = None, FRAMES
     if curves is not None:
         point = curves[0].only(_setting(curves[0], FRAMES))
         costs = np.abs(curves[1].cost.mean(axis=(0, 1)) - point.cost.mean())
         nearest = curves[1].settings[int(costs.argmin())]
-        setting = f"{setting} beside {nearest}"
+        setting = f"{point.settings[0]} beside {nearest}"
         speed = _ratio(
             results, "videos_per_second", ("OCSampler", point.settings[0]), ("MaskablePPO", nearest)
         )
@@ -110,17 +114,16 @@ def _frame_budget(results: pd.DataFrame) -> Iterator[Measure]:
         yield Measure("frames saved within one point of a fixed number", FRAMES, "share", None)
         return
     setting = _setting(curves[1], FRAMES)
-    saving = saving_at_equal_accuracy(curves[0], curves[1].only(setting), within=EQUAL)
+    saving = saving_at_equal_accuracy(curves[0], curves[1], setting, within=EQUAL)
     yield Measure("frames saved within one point of a fixed number", f"all λ, {setting}", "share", saving)
     # With many fixed numbers the best of them by accuracy may be far beyond where accuracy ends to rise.
-    saving = saving_at_equal_accuracy(*curves, within=EQUAL)
+    saving = saving_at_equal_accuracy(curves[0], curves[1], within=EQUAL)
     what = "frames saved within one point of the best fixed number"
     yield Measure(what, "all λ, all N", "share", saving, decides=False)
 
 
 def _v2_accuracy(results: pd.DataFrame) -> Iterator[Measure]:
-    setting, gain = _gain(results, "AdaFocusV2", "AdaFocus", PATCH)
-    yield Measure("top-1 of AdaFocusV2 minus AdaFocus's at equal GFLOPs", setting, "accuracy", gain)
+    yield from _gains(results, "AdaFocusV2", "AdaFocus", PATCH)
 
 
 def _v2_time(results: pd.DataFrame) -> Iterator[Measure]:
@@ -137,9 +140,14 @@ def _exit(results: pd.DataFrame) -> Iterator[Measure]:
     if curves is None:
         yield Measure("GFLOPs saved within one point of all frames", PATCH, "share", None)
         return
-    size = curves[0].settings[0].split(",")[0]  # the exit's settings begin with the patch size
-    whole = curves[1].only(size) if size in curves[1].settings else curves[1]
-    saving = saving_at_equal_accuracy(curves[0], whole, within=EQUAL)
+    # The exit's settings begin with the patch size.
+    sizes = {setting: setting.split(",")[0] for setting in curves[0].settings}
+    size = PATCH if PATCH in sizes.values() else next(iter(sizes.values()))
+    budgets = curves[0].only(*(setting for setting in sizes if sizes[setting] == size))
+    if size not in curves[1].settings:
+        yield Measure("GFLOPs saved within one point of all frames", size, "share", None)
+        return
+    saving = saving_at_equal_accuracy(budgets, curves[1], size, within=EQUAL)
     yield Measure("GFLOPs saved within one point of all frames", f"{size}, all budgets", "share", saving)
 
 
@@ -149,9 +157,7 @@ def _learned(results: pd.DataFrame) -> Iterator[Measure]:
         ("AdaFocus", ("random patch", "centre patch"), PATCH),
     ):
         for base in bases:
-            setting, gain = _gain(results, method, base, default)
-            what = f"top-1 of {method} minus that of {base} at equal GFLOPs"
-            yield Measure(what, setting, "accuracy", gain)
+            yield from _gains(results, method, base, default)
 
 
 CLAIMS = (
@@ -283,20 +289,28 @@ def _setting(curve: Curve, default: str) -> str:
     return default if default in curve.settings else curve.settings[len(curve.settings) // 2]
 
 
-def _gain(results: pd.DataFrame, method: str, base: str, default: str) -> tuple[str, Estimate | None]:
-    """At which setting of a method, and its accuracy minus that of the base curve at equal GFLOPs."""
+def _gains(results: pd.DataFrame, method: str, base: str, default: str) -> Iterator[Measure]:
+    """A method's accuracy minus that of another one that may spend as much or a little more; and, beside it,
+    at equal GFLOPs."""
     curves = paired_curves(results, method, base)
+    what = f"top-1 of {method} minus that of {base}"
     if curves is None:
-        return default, None
+        yield Measure(what, default, "accuracy", None)
+        return
     setting = _setting(curves[0], default)
-    return setting, difference_at_equal_cost(curves[0].only(setting), curves[1])
+    point = curves[0].only(setting)
+    dearer = difference_to_dearer(point, curves[1])
+    beside, gain = dearer or (None, None)
+    yield Measure(what, f"{setting} beside {beside}" if beside else setting, "accuracy", gain)
+    gain = difference_at_equal_cost(point, curves[1])
+    yield Measure(f"{what} at equal GFLOPs", setting, "accuracy", gain, decides=False)
 
 
 def _ratio(
     results: pd.DataFrame, column: str, over: tuple[str, str], under: tuple[str, str]
 ) -> Estimate | None:
-    """A column's ratio between two methods' settings, paired by seed; with one seed there is no interval
-    (NaN)."""
+    """A column's ratio between two methods' settings, paired by seed: geometric mean and Student's t interval
+    of its logarithm; with one seed there is no interval (NaN)."""
     values = [
         results[(results["method"] == method) & (results["setting"] == setting)]
         .groupby("seed")[column]
@@ -306,8 +320,10 @@ def _ratio(
     ratios = (values[0] / values[1]).dropna().to_numpy()
     if not len(ratios):
         return None
+    logarithms = np.log(ratios)
+    value = float(np.exp(logarithms.mean()))
     if len(ratios) == 1:
-        return Estimate(float(ratios[0]), np.nan, np.nan)
-    # One ratio for each seed: they stand where videos do elsewhere.
-    low, high = bootstrap_interval(ratios[None], statistic=lambda drawn: float(np.exp(np.log(drawn).mean())))
-    return Estimate(float(np.exp(np.log(ratios).mean())), low, high)
+        return Estimate(value, np.nan, np.nan)
+    # Few seeds: a bootstrap over them would be no wider than their extremes.
+    factor = float(np.exp(stats.t.ppf(0.975, len(ratios) - 1) * stats.sem(logarithms)))
+    return Estimate(value, value / factor, value * factor)

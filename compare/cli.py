@@ -73,10 +73,12 @@ def _function(command: str, arguments: list[str]) -> Callable[..., None]:
 
 
 def _values(arguments: list[str], flag: str) -> list[str]:
-    """What follows a flag, up to the next one."""
-    if flag not in arguments:
+    """What follows a flag, up to the next one; or stands behind its equals sign."""
+    split = [part for argument in arguments for part in (
+        argument.split("=", 1) if argument.startswith(f"{flag}=") else [argument])]  # fmt: skip
+    if flag not in split:
         return []
-    after = arguments[arguments.index(flag) + 1 :]
+    after = split[split.index(flag) + 1 :]
     return list(takewhile(lambda value: not value.startswith("-"), after))
 
 

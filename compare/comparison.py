@@ -25,6 +25,7 @@ from compare import registry
 from compare.claims import measure_claims, write_claims
 from compare.pictures import draw_pictures
 from compare.registry import Job, Method
+from compare.reported import reported_figures
 from compare.run import Run, claim
 from compare.summary import write_summary
 from video_env.cache.store import Cache, write_bytes
@@ -102,9 +103,11 @@ def compare(
         command: the command line that asks for it, to be kept with the run.
 
     Raises:
-        InputError: a method is unknown, the folder holds a comparison of other data, splits or settings, the
-            caches do not belong together, or a method's settings do not fit them.
+        InputError: a module cannot be imported, a method is unknown, the folder holds a comparison of other
+            data, splits or settings, the caches do not belong together, or a method's settings do not fit
+            them.
     """
+    registry.load(modules)
     methods = registry.find(names)
     if not methods:
         raise InputError(f"methods: found none, expected some of {', '.join(registry.table())}")
@@ -113,15 +116,18 @@ def compare(
         cache.rows(split)  # its error lists the splits that there are
     chosen = registry.with_those_built_on(methods)
     given = registry.settings_of(chosen, settings)
+    resolve_device(machine.device)
+    if overlay is not None:
+        reported_figures(overlay, metric)  # an unknown one is said before the work is done
     run = claim(
         out,
         caches=of_seed,
         split=split,
-        title=f"{caches[0].path.name}, {split} split" if title is None else title,
+        title=title,
         methods={name: asdict(own) for name, own in given.items()},
+        fixed=_with_results(out),
         command=command,
     )
-    resolve_device(machine.device)
     work = [
         (method, Job(cache, split, seed, out / f"seed-{seed}" / "agents", given, machine.device))
         for method in _in_order(methods)
@@ -131,19 +137,28 @@ def compare(
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(machine.threads)
-        _train([(m, j) for m, j in open_work if m.trains], out, machine, modules)
+        failed = _train([(m, j) for m, j in open_work if m.trains], out, machine, modules)
     for method, job in open_work:
-        _test(out, method, job)
+        if (method.name, job.seed) not in failed:
+            _test(out, method, job)
+    _raise_first(failed, machine)
     return sum_up(run, metric=metric, overlay=overlay)
 
 
 def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> Run:
     """Everything that is made of a run's result tables: joined table, summary, claims, pictures."""
     folder = run.folder
-    files = sorted(folder.glob("seed-*/results/*.parquet"))
-    results = read_results(*files)
+    files = [
+        file
+        for seed in run.seeds
+        for name in run.methods
+        if (file := folder / f"seed-{seed}" / "results" / f"{name}.parquet").is_file()
+    ]
+    tables = {file: read_results(file) for file in files}
+    names = _told_apart(tables)
+    results = join_results([_renamed(tables[file], names, file) for file in files], list(map(str, files)))
     write_results(results, folder / "results.parquet")
-    trainings, learning = _trainings(folder)
+    trainings, learning = _trainings(files, names)
     trainings.to_csv(folder / "training.csv", index=False)
     learning.to_csv(folder / "learning.csv", index=False)
     if len(learning):
@@ -152,6 +167,34 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> 
     write_claims(measure_claims(results), folder)
     draw_pictures(Run(folder))
     return Run(folder)
+
+
+Names = dict[tuple[str, str], str]
+"""Of methods in the summed-up tables, by a method's name on the command line and that in its own table."""
+
+
+def _told_apart(tables: dict[Path, pd.DataFrame]) -> Names:
+    """Two methods may come to the same name, by settings that make one what the other is; the later one then
+    adds its name on the command line."""
+    taken: dict[tuple[str, str], str] = {}
+    names: Names = {}
+    for file, table in tables.items():
+        for method, settings in table.groupby("method", sort=False)["setting"].unique().items():
+            first = {taken.setdefault((str(method), setting), file.stem) for setting in settings}
+            if first != {file.stem}:
+                names[file.stem, str(method)] = f"{method} ({file.stem})"
+    return names
+
+
+def _renamed(table: pd.DataFrame, names: Names, file: Path) -> pd.DataFrame:
+    return table.assign(method=[names.get((file.stem, method), method) for method in table["method"]])
+
+
+def _with_results(out: Path) -> set[str]:
+    """Methods whose settings have decided results that are on disk."""
+    names = {file.stem for file in out.glob("seed-*/results/*.parquet")}
+    known = registry.find(name for name in names if name in registry.table())
+    return names | {method.name for method in registry.with_those_built_on(known)}
 
 
 def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
@@ -206,40 +249,58 @@ def _finished(out: Path, method: Method, job: Job) -> bool:
     return True
 
 
-def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules: Sequence[str]) -> None:
+Failed = dict[tuple[str, int], tuple[str, BaseException]]
+"""By method and seed: what is said of it, and why it failed."""
+
+
+def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules: Sequence[str]) -> Failed:
     """Train what is not trained yet; one that fails does not keep the others from finishing."""
     jobs = min(machine.resolved_jobs(), len(work))
+    failed: Failed = {}
     if jobs <= 1:
         for method, job in work:
-            method.entries(job, job.settings[method.name])
-        return
-    failed: list[tuple[str, BaseException]] = []
+            try:
+                method.entries(job, job.settings[method.name])
+            except Exception as why:
+                failed[method.name, job.seed] = (f"{method.name}, seed {job.seed}", why)
+        return failed
     os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     bar = tqdm(total=len(work), desc=f"training, {jobs} beside each other", unit="training")
     try:
-        futures: dict[Future[None], str] = {}
+        futures: dict[Future[None], tuple[str, int]] = {}
         for method, job in work:
-            log = out / f"seed-{job.seed}" / "logs" / f"{method.name}.txt"
-            futures[pool.submit(_trained, method.name, job, log, machine.threads, tuple(modules))] = (
-                f"{method.name}, seed {job.seed} (its output: {log})"
-            )
+            log = _log_file(out, method.name, job.seed)
+            future = pool.submit(_trained, method.name, job, log, machine.threads, tuple(modules))
+            futures[future] = (method.name, job.seed)
         for future in as_completed(futures):
+            name, seed = futures[future]
             bar.update()
-            bar.set_postfix_str(f"done: {futures[future].split(' (')[0]}")
+            bar.set_postfix_str(f"done: {name}, seed {seed}")
             if (error := future.exception()) is not None:
-                failed.append((futures[future], error))
+                failed[name, seed] = (
+                    f"{name}, seed {seed} (its output: {_log_file(out, name, seed)})",
+                    error,
+                )
     finally:
         bar.close()
         pool.shutdown(cancel_futures=True)
-    for what, error in failed:
+    return failed
+
+
+def _log_file(out: Path, name: str, seed: int) -> Path:
+    return out / f"seed-{seed}" / "logs" / f"{name}.txt"
+
+
+def _raise_first(failed: Failed, machine: Machine) -> None:
+    """Say all failures, and raise the first."""
+    for what, error in failed.values():
         tqdm.write(f"failed: {what}: {error}")
-    if failed:
-        what, error = failed[0]
+    for what, error in failed.values():
         if isinstance(error, BrokenProcessPool):
             raise InputError(
                 "a training's process was ended from outside, often because memory ran out; run the command "
-                f"again with fewer --jobs than {jobs}, it goes on where it was"
+                f"again with fewer --jobs than {machine.resolved_jobs()}, it goes on where it was"
             ) from error
         if isinstance(error, InputError):
             raise InputError(f"{what}: {error}") from error
@@ -282,12 +343,13 @@ def _once(entries: Sequence[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _trainings(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row for each training, and a row for each time that one was validated."""
+def _trainings(files: Sequence[Path], names: Names) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for each training beside these result tables, and a row for each time that one was validated."""
     rows: list[dict[str, Any]] = []
     learning: list[dict[str, Any]] = []
-    for file in sorted(folder.glob("seed-*/results/*.json")):
-        for training in json.loads(file.read_text()):
+    for file in files:
+        for training in json.loads(file.with_suffix(".json").read_text()):
+            training["method"] = names.get((file.stem, training["method"]), training["method"])
             history = pd.DataFrame(training.pop("history"), columns=["seconds", "validation"])
             reached = {
                 f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()

@@ -140,12 +140,12 @@ def adafocus_entry(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     setting = patch_setting(agent.patch_cache)
     last = CLASSIFIER if fine_tuned else CLASSIFIER - 1
     history, before = [], 0.0
+    # Stage 0 prepares the networks, as torchvision's weights do elsewhere; the other three are its own.
     for stage, seconds in sorted(agent.stage_seconds.items()):
-        if stage <= last:
+        if 0 < stage <= last:
             rows = agent.stage_history.get(stage, [])
             history += [{**row, "seconds": before + row["seconds"]} for row in rows if "validation" in row]
             before += seconds
-    # Stage 0 prepares the networks, as torchvision's weights do elsewhere; the other three are its own.
     training = Training(
         before, stages=len(STAGES) - 2 + fine_tuned, settings=_count(asdict(agent.settings)),
         history=_curve(history) if fine_tuned else (),  # stage 3's begins with it
@@ -209,9 +209,10 @@ def adafocus_v2_name(settings: AdaFocusV2Settings) -> str:
 
 def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
-    trained_on = cache.identity
     if settings.of_patches:
-        trained_on += f", glance+patches {cache.fingerprint('glance', 'patches')}"
+        trained_on = f"{cache.identity}, glance+patches {cache.fingerprint('glance', 'patches')}"
+    else:
+        trained_on = f"{cache.identity}, skim {cache['skim'] and cache.contents['array skim']}"
     with alone(file):
         if file.is_file() and file.with_suffix(".json").is_file():
             record = _read_record(file.with_suffix(".json"))

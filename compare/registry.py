@@ -12,6 +12,7 @@ installed package that names it in the entry-point group ``video_env.methods``.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
@@ -101,7 +102,7 @@ def method(
     def add(entries: Entries) -> Entries:
         before = _TABLE.get(name)
         # A module that is imported a second time, under another name or anew, is no second method.
-        if before is not None and before.entries.__qualname__ != entries.__qualname__:
+        if before is not None and _place(before.entries) != _place(entries):
             raise InputError(
                 f"method {name!r}: is in the table already, from {before.entries.__module__}; now "
                 f"{entries.__module__} adds it"
@@ -112,27 +113,44 @@ def method(
     return add
 
 
+def _place(entries: Entries) -> tuple[str, str]:
+    """Where a function is written."""
+    return inspect.getfile(entries), entries.__qualname__
+
+
 def load(modules: Iterable[str] = ()) -> None:
     """Import our own methods, those of installed packages, and those of these modules, which are looked for
     in the current folder too.
 
     Raises:
-        InputError: a module cannot be found.
+        InputError: a module cannot be found or imported.
     """
     importlib.import_module("compare.methods")
     for point in entry_points(group=ENTRY_POINTS):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # whatever stands in a module of others
+            raise InputError(
+                f"entry point {point.name} = {point.value} ({ENTRY_POINTS}) of an installed package: cannot "
+                f"be imported ({type(error).__name__}: {error}); mend or uninstall that package"
+            ) from error
     for module in modules:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module.split(".")[0]:
-                raise  # something that the module imports
+        except InputError:
+            raise
+        except Exception as error:
+            parts = module.split(".")
+            packages = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            if isinstance(error, ModuleNotFoundError) and error.name in packages:
+                raise InputError(
+                    f"module {module!r}: not found; expected a name to import, such as my_method for "
+                    "my_method.py in the current folder"
+                ) from error
             raise InputError(
-                f"module {module!r}: not found; expected a name to import, such as my_method for "
-                "my_method.py in the current folder"
+                f"module {module!r}: cannot be imported ({type(error).__name__}: {error})"
             ) from error
 
 

@@ -235,8 +235,8 @@ def _measurement(row: dict[Any, Any]) -> dict[str, str]:
         "measure": _text(row["measure"]),
         "setting": _text(row["setting"]),
         "value": "–" if value is None else form.format(value) + interval,
-        "verdict": verdict,
-        "badge": VERDICTS.get(verdict, "none"),
+        "verdict": verdict if row["decides"] else "does not decide",
+        "badge": VERDICTS.get(verdict, "none") if row["decides"] else "none",
     }
 
 

@@ -2,7 +2,7 @@
 
 | file | what is in it |
 | --- | --- |
-| `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machine |
+| `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machines |
 | `results.parquet` | all result tables joined (see ``video_env.evaluation.evaluate``) |
 | `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
 | `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |
@@ -18,7 +18,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever another version could misread a run's folder."""
 
 PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")
@@ -72,8 +72,22 @@ class Run:
         return dict(self.record["methods"])
 
     def cache(self, seed: int) -> Cache:
-        """The cache that the methods were trained on with this seed."""
-        return Cache(self.folder / self.record["caches"][str(seed)])
+        """The cache that the methods were trained on with this seed.
+
+        Raises:
+            InputError: another one lies there now.
+        """
+        cache, known = (
+            Cache(self.folder / self.record["caches"][str(seed)]),
+            self.record["identities"][str(seed)],
+        )
+        found = {**known, **cache.contents}
+        if found != known:
+            raise InputError(
+                f"cache {cache.path}: has changed since the comparison in {self.folder} was made: "
+                f"{_difference(known, found)}"
+            )
+        return cache
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -115,8 +129,9 @@ def claim(
     *,
     caches: dict[int, Cache],
     split: str,
-    title: str,
+    title: str | None = None,
     methods: dict[str, Any],
+    fixed: Collection[str] | None = None,
     command: Sequence[str] | None = None,
 ) -> Run:
     """Begin a comparison in a folder, or go on with one of the same split and data; methods are added to
@@ -126,44 +141,66 @@ def claim(
         folder: made where it is missing.
         caches: by seed; those of seeds that the run has already must be the same.
         split: that results are of.
-        title: stands above the pictures.
+        title: stands above the pictures; by default what it was, or the cache and the split.
         methods: by name, their settings as plain data that json can hold.
+        fixed: those of the run's methods whose settings may not change, since results were made with them;
+            by default all.
         command: the command line that asks for it, where there is one.
 
     Raises:
         InputError: the folder holds a comparison of another split or cache, one of these methods with other
-            settings, or a comparison that another version wrote.
+            settings, a comparison that another version wrote, or results without a record.
     """
     wanted = {
         "split": split,
-        "identities": {str(seed): cache.identity for seed, cache in caches.items()},
+        "identities": {str(seed): cache.contents for seed, cache in caches.items()},
         "methods": json.loads(json.dumps(methods)),
     }
     record: dict[str, Any] = {
-        "format": FORMAT, "version": video_env.__version__, "title": title, "split": split,
-        "caches": {}, "identities": {}, "methods": {}, "commands": [],
+        "format": FORMAT, "version": video_env.__version__, "split": split,
+        "title": f"{next(iter(caches.values())).path.name}, {split} split",
+        "caches": {}, "identities": {}, "methods": {}, "commands": [], "machines": [],
     }  # fmt: skip
     if (folder / "run.json").is_file():
         record = read_record(folder)
+        if fixed is not None:
+            record["methods"] = {
+                name: own for name, own in record["methods"].items() if name in fixed or name not in methods
+            }
         for name, value in wanted.items():
             # What is not asked for now may stay; what is must be as it was.
-            found = {**value, **record[name]} if isinstance(value, dict) else record[name]
-            asked = {**found, **value} if isinstance(value, dict) else value
+            found = _joined(value, record[name])
+            asked = _joined(record[name], value)
             if found != asked:
                 raise InputError(
                     f"{folder}: holds a comparison with other {_NAMES[name]}: {_difference(found, asked)}; "
                     "choose another folder, or delete this one"
                 )
+    elif next(folder.glob("seed-*/results/*.parquet"), None) is not None:
+        raise InputError(
+            f"{folder}: holds results, but no run.json that says how they were made; choose another folder, "
+            "or delete this one"
+        )
     paths = {str(seed): os.path.relpath(cache.path, folder.absolute()) for seed, cache in caches.items()}
     for name, value in (("caches", paths), *wanted.items()):
-        record[name] = {**record[name], **value} if isinstance(value, dict) else value
+        record[name] = _joined(record[name], value)
+    if title is not None:
+        record["title"] = title
     if command is not None:
         line = shlex.join(["video-env", *command])
         record["commands"] = [*(before for before in record["commands"] if before != line), line]
     record["packages"] = {name: version(name) for name in PACKAGES}
-    record["machine"] = machine_facts()
+    if (machine := machine_facts()) not in record["machines"]:
+        record["machines"].append(machine)
     write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())
     return Run(folder)
+
+
+def _joined(below: Any, above: Any) -> Any:
+    """Records one over the other."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{name: _joined(below.get(name), value) for name, value in above.items()}}
 
 
 _NAMES = {"split": "split", "identities": "caches", "methods": "settings"}

@@ -20,9 +20,10 @@ def test_every_figure_is_of_both_devices(tmp_path: Path) -> None:
     done = run("--device", "cpu", "--quick", "--only", "environments", "--out", str(out))
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
-    assert report["errors"] == {} and len(report["figures"]) >= 10
+    assert report["errors"] == {}
+    assert len(report["figures"]) >= 10
     for figure in report["figures"]:
-        assert figure["gpu"] > 0 and figure["cpu"] > 0, figure
+        assert min(figure["gpu"], figure["cpu"]) > 0, figure
         assert figure["ratio"] == figure["gpu"] / figure["cpu"], figure
 
 
@@ -30,5 +31,6 @@ def test_every_figure_is_of_both_devices(tmp_path: Path) -> None:
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     done = run("--out", str(out))
-    assert done.returncode == 2 and not out.exists()
+    assert done.returncode == 2
+    assert not out.exists()
     assert "no GPU here; --device cpu --quick" in done.stderr

@@ -78,16 +78,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     row = {"source": "a paper", "published": "76.9", "setting": "N = 2", "value": 0.25, "low": 0.125,
            "high": 0.375, "unit": "accuracy", "verdict": "reproduced"}  # fmt: skip
+    row |= {"claim": "a", "title": NASTY, "claim_verdict": "not reproduced"}
     claims = [
-        {**row, "claim": "a", "title": NASTY, "measure": NASTY, "claim_verdict": "not reproduced"},
-        {
-            **row,
-            "claim": "a",
-            "title": NASTY,
-            "measure": "second",
-            "claim_verdict": "not reproduced",
-            "low": None,
-        },
+        {**row, "measure": NASTY, "decides": True},
+        {**row, "measure": "second", "decides": False, "low": None},
     ]
     pd.DataFrame(claims).to_csv(run.folder / "claims.csv", index=False)
     return run

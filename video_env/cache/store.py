@@ -251,6 +251,19 @@ class Cache:
         recognizer = self.meta["networks"].get("recognizer.safetensors", "none")
         return f"videos {self.meta['build']['annotations']}, recognizer {recognizer[:16]}"
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """Tells apart all that results can depend on: the videos, each array and each network, by name."""
+        arrays = {
+            f"array {name}": hashlib.sha256("\n".join([str(self[name].row_shape), *about["sha256"]]).encode())
+            for name, about in self.meta["arrays"].items()
+        }
+        return {
+            "videos": str(self.meta["build"]["annotations"]),
+            **{name: digest.hexdigest()[:16] for name, digest in arrays.items()},
+            **{f"network {name}": str(found)[:16] for name, found in self.meta["networks"].items()},
+        }
+
     def fingerprint(self, *names: str) -> str:
         """Tells caches apart by the content and shape of some arrays, and by the classifier over patches."""
         parts = [self.meta["networks"].get("classifier.safetensors", "none")]

@@ -294,7 +294,7 @@ def _background(generator: np.random.Generator) -> np.ndarray:
     margin = 24
     hsv = generator.uniform(0, 255, (7, 7, 3))
     hsv[..., 1] *= 0.45
-    small = Image.fromarray(hsv.astype(np.uint8), mode="HSV").convert("RGB")
+    small = Image.frombytes("HSV", hsv.shape[:2], hsv.astype(np.uint8).tobytes()).convert("RGB")
     canvas = np.array(small.resize((FRAME_SIZE + margin,) * 2, Image.Resampling.BICUBIC), np.float32)
     for _ in range(3):
         height, width = generator.permutation(

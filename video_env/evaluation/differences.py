@@ -38,10 +38,10 @@ class Curve:
     correct: np.ndarray
     cost: np.ndarray
 
-    def only(self, setting: str) -> Curve:
-        """The one point of this setting."""
-        at = [self.settings.index(setting)]
-        return Curve((setting,), self.correct[..., at], self.cost[..., at])
+    def only(self, *settings: str) -> Curve:
+        """The points of these settings, cheapest first."""
+        at = [place for place, setting in enumerate(self.settings) if setting in settings]
+        return Curve(tuple(self.settings[place] for place in at), self.correct[..., at], self.cost[..., at])
 
 
 def paired_curves(results: pd.DataFrame, *methods: str, cost: str = "gflops") -> list[Curve] | None:
@@ -95,22 +95,52 @@ def difference_at_equal_cost(point: Curve, base: Curve) -> Estimate | None:
     return estimate((point, base), lambda mine, other: mine.correct[0] - _height(other, mine.cost[0]))
 
 
-def saving_at_equal_accuracy(curve: Curve, reference: Curve, *, within: float = 0.01) -> Estimate:
-    """Share of the cost that a curve saves where it is as accurate as the best point of the reference.
+def difference_to_dearer(point: Curve, base: Curve) -> tuple[str, Estimate] | None:
+    """Accuracy of a point minus that of the base's cheapest setting that costs at least as much.
 
-    1 − (the least cost at which the curve comes within so much of that accuracy) / (that point's cost), where
-    both are found anew in every resample; 0 where the curve does not come there.
+    Harder on the point than ``difference_at_equal_cost``: between two settings far apart a mixture of both
+    may be worse than a setting between them would be, and a curve that bends would beat itself.
+
+    Args:
+        point: one setting.
+        base: on the same seeds and videos.
+
+    Returns:
+        That setting, and the difference; None where all of the base's are cheaper.
+    """
+    enough = base.cost.mean(axis=(0, 1)) * 1.001 >= point.cost.mean()  # counts of the same frames may differ
+    if not enough.any():
+        return None
+    setting = base.settings[int(enough.argmax())]
+    dearer = base.only(setting)
+    return setting, estimate((point, dearer), lambda mine, other: mine.correct[0] - other.correct[0])
+
+
+def saving_at_equal_accuracy(
+    curve: Curve, reference: Curve, at: str | None = None, *, within: float = 0.01
+) -> Estimate:
+    """Share of the cost that a curve saves where it is as accurate as a setting of the reference.
+
+    1 − (least cost of the curve) / (least cost of the reference), both where they come within so much of that
+    setting's accuracy, found anew in every resample. Giving way by so much saves the reference something too,
+    which is no merit of the curve: a mixture of its settings, or of its cheapest one and no answer at all for
+    nothing, comes there. 0 where the curve does not come there, or not for less.
 
     Args:
         curve: of the method that saves.
         reference: on the same seeds and videos.
+        at: the setting; by default the most accurate one of each resample.
         within: what counts as equally accurate.
     """
+    place = None if at is None else reference.settings.index(at)
 
     def saved(mine: Means, other: Means) -> float:
-        best = int(other.correct.argmax())
-        wanted = other.correct[best] - within
-        return 1 - min(_cheapest(mine, wanted), other.cost[best]) / other.cost[best]
+        wanted = other.correct[int(other.correct.argmax()) if place is None else place] - within
+        mixed = Means(np.append(other.correct, 0.0), np.append(other.cost, 0.0))
+        least = _cheapest(mixed, wanted)
+        if not least:  # no answer at all is as good
+            return 0.0
+        return 1 - min(_cheapest(mine, wanted), least) / least
 
     return estimate((curve, reference), saved)
 

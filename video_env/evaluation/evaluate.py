@@ -9,7 +9,7 @@ A result table has one row per video:
 | `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
 | `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
 | `gflops` | 10^9 multiply-adds of all that ran for this video, the selector included |
-| `frames`, `selected` | how many candidates were processed, and which |
+| `frames`, `selected` | how many candidates were processed, one that was chosen again once, and which |
 | `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
 | `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
