@@ -187,6 +187,7 @@ def test_names_are_text_and_nothing_else(page: Page, run: Run) -> None:
     assert page.texts(".card .id")[0] == first["video"] == NASTY + "train-00000"
     assert page.texts(".card .badge")[0] == cache.classes[first["label"]]
     assert page.texts(".claim td")[0] == NASTY
+    assert page.texts(".claim td .badge") == ["reproduced", "does not decide"]
     assert page.all("img[src='x']") == []
 
 

@@ -101,7 +101,7 @@ def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
                 curve["seconds"], curve["validation"], color=colour, marker=marker, markersize=4,
                 linewidth=1.2, label=label,
             )  # fmt: skip
-    axes.set_xlabel("seconds of training, all stages")
+    axes.set_xlabel("seconds of training")
     axes.set_ylabel("top-1 accuracy, validation")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
