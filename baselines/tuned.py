@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ class Tuned:
     policy: type
     policy_options: dict[str, Any]
     arguments: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The same as plain data that json can hold."""
+        return dict(json.loads(json.dumps({**asdict(self), "policy": self.policy.__name__})))
 
 
 def read_tuned(name: str, environment: str) -> Tuned:

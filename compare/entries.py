@@ -216,14 +216,20 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
     with alone(file):
         if file.is_file() and file.with_suffix(".json").is_file():
             record = _read_record(file.with_suffix(".json"))
-            found = SB3Settings(**record["settings"])
-            _require_same_training(file, found, record["trained_on"], settings, trained_on)
+            found, wanted = (
+                (record["settings"], record["tuned"]),
+                (_plain(asdict(settings)), settings.tuned().record()),
+            )
+            _require_same_training(file, found, record["trained_on"], wanted, trained_on)
             return
         begun = time.perf_counter()
         model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
         seconds = time.perf_counter() - begun
         model.save(file)
-        record = {"settings": asdict(settings), "trained_on": trained_on, "training_seconds": seconds}
+        record = {
+            "settings": asdict(settings), "tuned": settings.tuned().record(), "trained_on": trained_on,
+            "training_seconds": seconds,
+        }  # fmt: skip
         write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
 
@@ -268,12 +274,15 @@ def saved_entry(
     if cost_per_gflop is not None:
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
     record = _read_record(file.with_suffix(".json"))
-    settings = SB3Settings(**record["settings"])
+    try:
+        settings = SB3Settings(**record["settings"])
+    except TypeError as error:
+        raise InputError(f"{file.with_suffix('.json')}: settings of another version ({error})") from error
     policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
     return Entry(
         settings.title(), settings.setting(cache), settings.seed, settings.environment_id, policy,
         settings.environment_options(),
-        Training(record["training_seconds"], stages=1, settings=_count(record["settings"])),
+        Training(record["training_seconds"], stages=1, settings=_count(record["settings"] | record["tuned"])),
     )  # fmt: skip
 
 
@@ -281,6 +290,11 @@ def _curve(history: Sequence[dict[str, float]]) -> tuple[dict[str, float], ...]:
     return tuple(
         {"seconds": row["seconds"], "validation": row["validation"]} for row in history if "validation" in row
     )
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """As json gives it back."""
+    return dict(json.loads(json.dumps(record)))
 
 
 def _count(settings: Any) -> int:
@@ -314,6 +328,6 @@ def _require_same_training(
 def _read_record(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text())
-        return {name: record[name] for name in ("settings", "trained_on", "training_seconds")}
+        return {name: record[name] for name in ("settings", "tuned", "trained_on", "training_seconds")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error

@@ -1,5 +1,6 @@
 """Stable-Baselines3's algorithms: on known optima, through its own means, and by RL Zoo's trainer."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from baselines.policies import SelectionActorCriticPolicy, SelectionSACPolicy
 from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
+from compare.entries import saved_entry, train_sb3_to_file
 from tests.conftest import write_known_patch_cache, write_patch_cache
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
@@ -299,3 +301,24 @@ def test_rl_zoo_trains_off_policy_with_arguments_of_the_environment(tmp_path: Pa
         "--hyperparams", *quick,
     )  # fmt: skip
     assert (tmp_path / "td3" / "FrameSelectOneStep-v0_1" / "FrameSelectOneStep-v0.zip").is_file()
+
+
+def test_a_file_of_other_tuned_settings_is_not_taken_for_the_same(tmp_path: Path, cache: Cache) -> None:
+    """As when a yaml file was edited since: the settings asked for are the same."""
+    settings, file = (
+        SB3Settings("ppo", steps=64, num_envs=4, hyperparameters={"n_steps": 16}),
+        tmp_path / "a.zip",
+    )
+    train_sb3_to_file(cache, settings, file)
+    moment = file.stat().st_mtime_ns
+    train_sb3_to_file(cache, settings, file)
+    assert file.stat().st_mtime_ns == moment
+    record = json.loads(file.with_suffix(".json").read_text())
+    record["tuned"]["arguments"]["learning_rate"] *= 2
+    file.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="Choose another file or delete this one"):
+        train_sb3_to_file(cache, settings, file)
+    record["settings"]["an_unknown_one"] = 1
+    file.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="settings of another version .*an_unknown_one"):
+        saved_entry(file, cache)
