@@ -26,7 +26,9 @@ def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"agent {path}: not a readable agent ({type(error).__name__})") from error
+        raise InputError(
+            f"agent {path}: not a readable agent ({type(error).__name__}); delete it to train it again"
+        ) from error
     if not isinstance(saved, dict) or saved.get("agent") != kind:
         found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
         raise InputError(f"agent {path}: found {found!r}, expected an {kind}")

@@ -322,6 +322,10 @@ def _test(out: Path, method: Method, job: Job) -> None:
     entries = method.entries(job, job.settings[method.name])
     if not entries:
         raise InputError(f"method {method.name!r}: gave no entries, expected at least one")
+    points = [(entry.method, entry.setting) for entry in entries]
+    for point in points:
+        if points.count(point) > 1:
+            raise InputError(f"method {method.name!r}: its settings give {', '.join(point)} twice")
     tables = [
         evaluate(entry, job.cache, job.split, job.device)
         for entry in tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting")

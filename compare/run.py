@@ -121,7 +121,19 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{folder}: written by video-env {by} in format {found}; this is {video_env.__version__}, which "
             f"reads format {FORMAT}. Open it with that version, or compare anew in another folder"
         )
+    for name, kind in _MEMBERS.items():
+        if not isinstance(record.get(name), kind):
+            raise InputError(
+                f"{file}: cannot be read as a comparison's record ({name}: expected {kind.__name__}, found "
+                f"{record.get(name)!r})"
+            )
     return dict(record)
+
+
+_MEMBERS = {
+    "split": str, "title": str, "caches": dict, "identities": dict, "methods": dict, "commands": list,
+    "machines": list, "packages": dict,
+}  # fmt: skip
 
 
 def claim(

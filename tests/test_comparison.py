@@ -193,6 +193,7 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         (["uniform", *common, *FEW, "--modules", "no_such_module"], "module 'no_such_module': not found"),
         (["uniform", *common, *FEW, "--jobs", "0"], "jobs: found 0"),
         (["uniform", *common, *FEW, "--device", "cuda:9"], "expected auto, cpu"),
+        (["random", *common, "--random.num-frames", "2", "2"], "method 'random': its settings give random, N = 2 twice"),
         (["patch-oracle", *common], "patch_size: found 24, expected 1 to 16"),
     ):  # fmt: skip
         assert main(["compare", *arguments]) == 2, arguments
@@ -202,6 +203,9 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
     (run / "run.json").write_text(json.dumps({**record, "format": 99, "version": "9.9"}))
     assert main(["compare", "uniform", *common, *FEW]) == 2
     assert "written by video-env 9.9 in format 99" in capsys.readouterr().err
+    (run / "run.json").write_text(json.dumps({**record, "methods": 3}))
+    assert main(["compare", "uniform", *common, *FEW]) == 2
+    assert "methods: expected dict, found 3" in capsys.readouterr().err
     (run / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json: cannot be read"):
         Run(run)

@@ -61,7 +61,7 @@ def plot_curve(
         costs = pd.concat([costs, reported["gflops"]])
         lowest = min(lowest, reported["accuracy"].min())
         highest = max(highest, reported["accuracy"].max())
-    seeds = int(summary["seeds"].max())
+    fewest, seeds = int(summary["seeds"].min()), int(summary["seeds"].max())
     axes.set_xlabel("GFLOPs per video (multiply-adds, everything counted)")
     axes.set_ylabel(METRICS[metric])
     axes.set_ylim(max(0.0, lowest - 0.03), min(1.02, highest + 0.03))
@@ -74,7 +74,7 @@ def plot_curve(
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(
         (title + "\n" if title else "")
-        + (f"mean of {seeds} seeds" if seeds > 1 else "1 seed")
+        + (f"mean of {seeds if fewest == seeds else f'{fewest} to {seeds}'} seeds" if seeds > 1 else "1 seed")
         + ", bars: 95% bootstrap interval",
         fontsize=10,
     )
