@@ -181,7 +181,7 @@ class OCSampler:
                 "recognizer, for up to 12 candidate frames)"
             )
         seen = "skim" if settings.skim == "cached" else "frames"
-        self.trained_on = f"{cache.identity}, {seen} {cache[seen] and cache.contents[f'array {seen}']}"
+        self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
         self._drawn = [_same_videos(open_cache(one), cache) for one in drawn]
         if drawn:
             self.trained_on += f", candidates drawn {len(drawn)} times"

@@ -1,7 +1,8 @@
 """The headline claims of the three papers, held against a comparison's result tables.
 
-Every claim has measurements; each is a figure with a 95% bootstrap interval over seeds and videos, paired
-where two methods are compared. A claim is *reproduced* where the intervals of all measurements that decide
+Every claim has measurements; each is a figure with a 95% interval: a bootstrap over seeds and videos, paired
+where two methods are compared, or, of times and speeds, over seeds.
+A claim is *reproduced* where the intervals of all measurements that decide
 lie on its side, *not reproduced* where one lies on the other side (or at nothing), *undecided* where one
 holds both, and *not measured* where a method is missing. Methods with a fixed setting are taken at their
 default one (N = 2 frames, patches of 36²), which no result has chosen; where that is not in the tables, at
@@ -9,7 +10,8 @@ the middle one.
 
 Accuracy is held against the other method's cheapest setting that costs at least as much; the difference to
 a mixture of its two nearest settings, at equal GFLOPs, stands beside and does not decide. Times and speeds
-have one ratio for each seed, and Student's t interval of its logarithm.
+have one ratio for each seed, and Student's t interval of its logarithm; speed is compared with the setting
+whose GFLOPs are nearest.
 """
 
 from __future__ import annotations

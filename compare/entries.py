@@ -212,7 +212,7 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
     if settings.of_patches:
         trained_on = f"{cache.identity}, glance+patches {cache.fingerprint('glance', 'patches')}"
     else:
-        trained_on = f"{cache.identity}, skim {cache['skim'] and cache.contents['array skim']}"
+        trained_on = f"{cache.identity}, skim {cache.content('skim')}"
     with alone(file):
         if file.is_file() and file.with_suffix(".json").is_file():
             record = _read_record(file.with_suffix(".json"))

@@ -254,15 +254,20 @@ class Cache:
     @property
     def contents(self) -> dict[str, str]:
         """Tells apart all that results can depend on: the videos, each array and each network, by name."""
-        arrays = {
-            f"array {name}": hashlib.sha256("\n".join([str(self[name].row_shape), *about["sha256"]]).encode())
-            for name, about in self.meta["arrays"].items()
-        }
         return {
             "videos": str(self.meta["build"]["annotations"]),
-            **{name: digest.hexdigest()[:16] for name, digest in arrays.items()},
+            **{f"array {name}": self.content(name) for name in self.arrays},
             **{f"network {name}": str(found)[:16] for name, found in self.meta["networks"].items()},
         }
+
+    def content(self, name: str) -> str:
+        """Tells an array apart by its content and shape.
+
+        Raises:
+            CacheError: the cache has no such array.
+        """
+        parts = [str(self[name].row_shape), *self.meta["arrays"][name]["sha256"]]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def fingerprint(self, *names: str) -> str:
         """Tells caches apart by the content and shape of some arrays, and by the classifier over patches."""
