@@ -364,10 +364,10 @@ def test_a_method_without_merit_reproduces_nothing() -> None:
         fixed = {number: hardness[0] < share for number, share in {1: 0.56, 2: 0.967, 3: 0.975}.items()}
         for number, correct in fixed.items():
             add("OCSampler", f"N = {number}", correct, np.full(400, number))
-        for number, share in ((1, 0.05), (2, 0.5)):
+        for number, share in ((1, 0.05), (1, 0.0), (2, 0.5)):
             fewer = generator.random(400) < share
             correct = np.where(fewer, fixed[number], fixed[number + 1])
-            add("OCSampler, budget", f"λ = {number}", correct, np.where(fewer, number, number + 1))
+            add("OCSampler, budget", f"λ = {number}, {share}", correct, np.where(fewer, number, number + 1))
     verdicts = measure_claims(pd.concat(tables)).groupby("claim")["claim_verdict"].first()
     assert verdicts["V2 accuracy"] != "reproduced"
     assert verdicts["frame budget"] != "reproduced"
