@@ -34,7 +34,7 @@ from agents.adafocus_settings import PUBLISHED, AdaFocusSettings, read_settings
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import ppo_loss, roll_out
 from agents.published_adafocus import PublishedAdaFocus
-from agents.saved import read_agent
+from agents.saved import read_agent, require_seen
 from agents.stage import Stage, build_optimiser, descend, is_finished
 from agents.training_videos import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts
 from video_env.cache.derive import derive
@@ -52,7 +52,7 @@ from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
 from video_env.models.train_backbone import label_shares, recoloured
 
 NETWORKS, RANDOM_PATCHES, POLICY, CLASSIFIER = range(4)
-ENTRIES = {"settings", "trained_on", "seconds", "shape", "policy", "classifier_config", "classifier"}
+ENTRIES = {"settings", "trained_on", "sees", "seconds", "shape", "policy", "classifier_config", "classifier"}
 METHODS = ("fine_tune_networks", "train_on_random_patches", "train_policy", "fine_tune_classifier")
 
 
@@ -77,10 +77,11 @@ class AdaFocus:
         stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far; of stages
             that ran, or were read from their files, in this session.
         trained_on: tells the data apart that it was trained on.
+        sees: the networks of the glances and patches that it sees (``Cache.sources``), from stage 1 on.
 
     Raises:
-        InputError: the patch is larger than the frame, weights do not fit, or the cache lacks what the
-            first stage needs.
+        InputError: the patch is larger than the frame or of another size than the cache's patches, weights do
+            not fit, or the cache lacks what the first stage needs.
     """
 
     looks_at: LooksAt = "glance"
@@ -107,6 +108,7 @@ class AdaFocus:
         self.trained_on = f"{self._cache.identity}, {'+'.join(arrays)} {self._cache.fingerprint(*arrays)}"
         self._draws = torch.Generator(self.device).manual_seed(self.settings.seed)
         if PATCHES in self._cache:
+            _require_patch_size(self.settings.patch_size, self._cache)
             self.classifier = load_classifier(self._cache, self.device)
             self._use(self._cache)
         else:
@@ -239,8 +241,9 @@ class AdaFocus:
         partial = path.with_name(path.name + ".partial")
         saved = {
             "agent": "AdaFocus", "settings": asdict(self.settings), "trained_on": self.trained_on,
-            "seconds": self.stage_seconds, "shape": self._shape, "policy": policy.state_dict(),
-            "classifier_config": self.classifier.config, "classifier": self.classifier.state_dict(),
+            "sees": self.sees, "seconds": self.stage_seconds, "shape": self._shape,
+            "policy": policy.state_dict(), "classifier": self.classifier.state_dict(),
+            "classifier_config": self.classifier.config,
         }  # fmt: skip
         torch.save(saved, partial)
         partial.replace(path)
@@ -264,6 +267,7 @@ class AdaFocus:
         agent.device, agent._folder = resolve_device(device), None
         agent._cache, agent.trained_on = open_cache(cache), saved["trained_on"]
         agent.stage_seconds, agent.stage_history, agent._validating = saved["seconds"], {}, False
+        require_seen(Path(path), saved["sees"], agent._cache)
         agent._draws = torch.Generator(agent.device).manual_seed(agent.settings.seed)
         agent.classifier = build_classifier(saved["classifier_config"])
         load_state(agent.classifier, saved["classifier"], where=f"agent {path}")
@@ -294,11 +298,6 @@ class AdaFocus:
         )  # fmt: skip
         opened = open_cache(cache)
         _ = opened[PATCHES]  # its error says how to make them
-        found = opened.meta["arrays"][PATCHES]["source"].get("patch_size", published.patch_size)
-        if found != published.patch_size:
-            raise InputError(
-                f"patch_size: found {published.patch_size}, expected {found}, that of cache {opened.path}"
-            )
         agent = cls(opened, settings, device=device)
         load_state(agent._built_policy(), published.policy.state_dict(), where="released policy")
         agent.trained_on, agent.stage_seconds[POLICY] = "released checkpoint", 0.0
@@ -563,7 +562,7 @@ class AdaFocus:
 
     def _use(self, cache: Cache) -> None:
         """Make this cache the one that the policy acts on, and the policy its size."""
-        self.patch_cache = cache
+        self.patch_cache, self.sees = cache, cache.sources(GLANCE, PATCHES)
         channels, height, width = cache[GLANCE].row_shape[1:]
         positions = cache[PATCHES].row_shape[1]
         self._shape = {"channels": channels, "height": height, "width": width, "positions": positions}
@@ -735,3 +734,13 @@ class AdaFocus:
         maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
         maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
         return torch.from_numpy(maps).float(), video.ndim == 1
+
+
+def _require_patch_size(size: int, cache: Cache) -> None:
+    """Of patches that were computed elsewhere the size may be unknown."""
+    own = cache.sources(PATCHES)[PATCHES].get("patch_size", size)
+    if size != own:
+        raise InputError(
+            f"patch_size: found {size}; cache {cache.path} has patches of {own} pixels already, and no "
+            "others can be chosen on it"
+        )

@@ -143,7 +143,7 @@ class AdaFocusSettings:
     """Settings of the agent and its four stages; see ``PUBLISHED`` for the released ones.
 
     Attributes:
-        patch_size: side of a patch in pixels of the cache's frames; a cache that has patches keeps its own.
+        patch_size: side of a patch in pixels of the cache's frames; of a cache that has patches, theirs.
         glance: network that looks at whole frames.
         glance_size: pixels that frames are scaled to for it; its own by default.
         glance_weights: what it starts from: torchvision, random, or a file of weights.

@@ -34,7 +34,7 @@ from agents.frame_budget import (
 )
 from agents.networks import PolicyName, build_policy, ranked
 from agents.published_ocsampler import PublishedOCSampler
-from agents.saved import read_agent
+from agents.saved import read_agent, require_seen
 from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.training_videos import LOOKED_AT_TOGETHER, TrainingVideos, in_parts
 from video_env.cache.store import Cache, open_cache
@@ -46,7 +46,7 @@ from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
 
-ENTRIES = {"settings", "trained_on", "shape", "epoch", "training_seconds", "network"}
+ENTRIES = {"settings", "trained_on", "sees", "shape", "epoch", "training_seconds", "network"}
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
 
 
@@ -156,6 +156,7 @@ class OCSampler:
             that of computing the cached skim features not.
         looks_at: what the agent needs to have seen before it decides.
         trained_on: tells the data apart that it was trained on.
+        sees: the network of the cached features that it sees (``Cache.sources``); empty with one of its own.
 
     Raises:
         InputError: N is larger than T, or the cache lacks what training needs.
@@ -182,6 +183,7 @@ class OCSampler:
             )
         seen = "skim" if settings.skim == "cached" else "frames"
         self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
+        self.sees = cache.sources("skim") if settings.skim == "cached" else {}
         self._drawn = [_same_videos(open_cache(one), cache) for one in drawn]
         if drawn:
             self.trained_on += f", candidates drawn {len(drawn)} times"
@@ -360,6 +362,7 @@ class OCSampler:
                 "agent": "OCSampler",
                 "settings": asdict(self.settings),
                 "trained_on": self.trained_on,
+                "sees": self.sees,
                 "shape": self._shape,
                 "epoch": self.epoch,
                 "training_seconds": self.training_seconds,
@@ -379,11 +382,11 @@ class OCSampler:
 
         Raises:
             InputError: the file is missing or holds no OCSampler, or the cache has another number of
-                candidate frames.
+                candidate frames, or skim features of another network.
         """
         saved = read_agent(Path(path), "OCSampler", ENTRIES)
         agent = cls.__new__(cls)
-        agent.trained_on, agent._drawn = saved["trained_on"], []
+        agent.trained_on, agent.sees, agent._drawn = saved["trained_on"], saved["sees"], []
         opened = None if cache is None else open_cache(cache)
         expected = int(saved["shape"]["num_candidates"])
         if opened is not None and opened.num_candidates != expected:
@@ -391,6 +394,8 @@ class OCSampler:
                 f"agent {path}: trained on {expected} candidate frames, cache {opened.path} has "
                 f"{opened.num_candidates}"
             )
+        if opened is not None:
+            require_seen(Path(path), agent.sees, opened)
         agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
         load_state(agent.network, saved["network"], where=f"agent {path}")
         agent.network.eval()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from video_env.cache.store import Cache
 from video_env.errors import InputError
 
 
@@ -37,3 +38,27 @@ def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
         missing = ", ".join(sorted(entries - set(saved)))
         raise InputError(f"agent {path}: no entry {missing}; of another version, or damaged")
     return saved
+
+
+def require_seen(path: Path, sees: dict[str, dict[str, Any]], cache: Cache) -> None:
+    """Features of other networks would mean nothing to an agent, and look no different to a program.
+
+    Args:
+        path: the agent's file.
+        sees: the sources of what it sees, when it was trained (``Cache.sources``).
+        cache: that it shall act on.
+
+    Raises:
+        InputError: the cache's are others.
+        CacheError: it has no such array.
+    """
+    for name, found in cache.sources(*sees).items():
+        if found != sees[name]:
+            raise InputError(
+                f"agent {path}: was trained on {name} by {_described(sees[name])}, cache {cache.path} has it "
+                f"by {_described(found)}; expected a cache of the same networks"
+            )
+
+
+def _described(source: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {str(value)[:23]}" for name, value in source.items()) or "an unknown source"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ class Tuned:
 
     def record(self) -> dict[str, Any]:
         """The same as plain data that json can hold."""
-        return dict(json.loads(json.dumps({**asdict(self), "policy": self.policy.__name__})))
+        return {**asdict(self), "policy": self.policy.__name__}
 
 
 def read_tuned(name: str, environment: str) -> Tuned:

@@ -33,10 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
         (" ".join(arguments[:words]) for words in (2, 1) if " ".join(arguments[:words]) in COMMANDS), None
     )
     if command is None:
+        # After the first word of a command of two words: those that begin with it.
+        begun = {name for name in COMMANDS if arguments and name.startswith(f"{arguments[0]} ")}
         print("usage: video-env COMMAND [--help]\n")
         for name, purpose in COMMANDS.items():
-            print(f"  {name:17} {purpose}")
-        asked_for_help = not arguments or arguments[0] in ("-h", "--help")
+            if name in (begun or COMMANDS):
+                print(f"  {name:17} {purpose}")
+        rest = arguments[1:] if begun else arguments
+        asked_for_help = not rest or rest[0] in ("-h", "--help")
         if not asked_for_help:
             print(f"\nvideo-env: no command {' '.join(arguments[:2])!r}", file=sys.stderr)
         return 0 if asked_for_help else 2

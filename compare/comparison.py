@@ -134,11 +134,17 @@ def compare(
         for seed, cache in of_seed.items()
     ]
     open_work = [(method, job) for method, job in work if not _finished(out, method, job)]
+    if not open_work:
+        tqdm.write(f"all results are in {out} already; they are summed up again")
+    # What needs no training first: where its settings do not fit, that is said at once.
+    untrained, trained = ([one for one in open_work if one[0].trains == trains] for trains in (False, True))
+    for method, job in untrained:
+        _test(out, method, job)
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(machine.threads)
-        failed = _train([(m, j) for m, j in open_work if m.trains], out, machine, modules)
-    for method, job in open_work:
+        failed = _train(trained, out, machine, modules)
+    for method, job in trained:
         if (method.name, job.seed) not in failed:
             _test(out, method, job)
     _raise_first(failed, machine)
@@ -293,8 +299,8 @@ def _log_file(out: Path, name: str, seed: int) -> Path:
 
 
 def _raise_first(failed: Failed, machine: Machine) -> None:
-    """Say all failures, and raise the first."""
-    for what, error in failed.values():
+    """Raise the first failure, after the others are said."""
+    for what, error in list(failed.values())[1:]:
         tqdm.write(f"failed: {what}: {error}")
     for what, error in failed.values():
         if isinstance(error, BrokenProcessPool):
@@ -319,23 +325,28 @@ def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, .
 
 def _test(out: Path, method: Method, job: Job) -> None:
     """Evaluate all entries of a method with one seed, and keep what their trainings took beside the table."""
-    entries = method.entries(job, job.settings[method.name])
-    if not entries:
-        raise InputError(f"method {method.name!r}: gave no entries, expected at least one")
-    points = [(entry.method, entry.setting) for entry in entries]
-    for point in points:
-        if points.count(point) > 1:
-            raise InputError(f"method {method.name!r}: its settings give {', '.join(point)} twice")
-    tables = [
-        evaluate(entry, job.cache, job.split, job.device)
-        for entry in tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting")
-    ]
+    try:
+        entries = method.entries(job, job.settings[method.name])
+        _check_entries(entries)
+        with tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting") as bar:
+            tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
+    except InputError as error:
+        raise InputError(f"method {method.name!r}, seed {job.seed}: {error}") from error
     trainings = [
         {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}
         for entry in _once(entries)
     ]
     write_bytes(_record_file(out, method, job), json.dumps(trainings).encode())
     write_results(join_results(tables), _table_file(out, method, job))
+
+
+def _check_entries(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise InputError("gave no entries, expected at least one")
+    points = [(entry.method, entry.setting) for entry in entries]
+    for point in points:
+        if points.count(point) > 1:
+            raise InputError(f"its settings give {', '.join(point)} twice")
 
 
 def _once(entries: Sequence[Entry]) -> Iterator[Entry]:

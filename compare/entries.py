@@ -20,10 +20,12 @@ from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
 from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.saved import require_seen
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
 from baselines.sb3 import SB3Policy, SB3Settings, load_sb3, train_sb3
+from compare.run import difference
 from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
@@ -76,13 +78,17 @@ def train_ocsampler(
     with alone(file):
         if file.is_file():
             finished = OCSampler.load(file, cache=cache, device=device)
-            _require_same_training(file, finished.settings, finished.trained_on, settings, agent.trained_on)
+            _require_same_training(file, _ocsampler_record(finished), _ocsampler_record(agent))
             return finished
         checkpoint = file.with_suffix(".checkpoint")
         agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
         agent.save(file)
         checkpoint.unlink()
     return agent
+
+
+def _ocsampler_record(agent: OCSampler) -> dict[str, Any]:
+    return {"settings": asdict(agent.settings), "trained_on": agent.trained_on}
 
 
 def ocsampler_entry(agent: OCSampler) -> Entry:
@@ -211,26 +217,24 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
     """Train a Stable-Baselines3 algorithm to a .zip file, its settings beside it as .json."""
     if settings.of_patches:
         trained_on = f"{cache.identity}, glance+patches {cache.fingerprint('glance', 'patches')}"
+        sees = cache.sources("glance", "patches", "classifier.safetensors")
     else:
-        trained_on = f"{cache.identity}, skim {cache.content('skim')}"
+        trained_on, sees = f"{cache.identity}, skim {cache.content('skim')}", cache.sources("skim")
     with alone(file):
         if file.is_file() and file.with_suffix(".json").is_file():
-            record = _read_record(file.with_suffix(".json"))
-            found, wanted = (
-                (record["settings"], record["tuned"]),
-                (_plain(asdict(settings)), settings.tuned().record()),
-            )
-            _require_same_training(file, found, record["trained_on"], wanted, trained_on)
+            found = _read_record(file.with_suffix(".json"))
+            _require_same_training(file, found, _sb3_record(settings, trained_on))
             return
         begun = time.perf_counter()
         model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
         seconds = time.perf_counter() - begun
         model.save(file)
-        record = {
-            "settings": asdict(settings), "tuned": settings.tuned().record(), "trained_on": trained_on,
-            "training_seconds": seconds,
-        }  # fmt: skip
+        record = {**_sb3_record(settings, trained_on), "sees": sees, "training_seconds": seconds}
         write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
+
+
+def _sb3_record(settings: SB3Settings, trained_on: str) -> dict[str, Any]:
+    return {"settings": asdict(settings), "tuned": settings.tuned().record(), "trained_on": trained_on}
 
 
 def saved_entry(
@@ -254,8 +258,8 @@ def saved_entry(
         device: where it runs.
 
     Raises:
-        InputError: the file is missing, is no agent, was trained for another cache's shape, has no
-            budget that a λ could steer or no exit, or the budget is out of its range.
+        InputError: the file is missing, is no agent, was trained for another cache's shape or networks, has
+            no budget that a λ could steer or no exit, or the budget is out of its range.
     """
     kind = None if file.suffix == ".zip" else _agent_of(file)
     if kind != "AdaFocusV2" and gflops is not None:
@@ -278,6 +282,7 @@ def saved_entry(
         settings = SB3Settings(**record["settings"])
     except TypeError as error:
         raise InputError(f"{file.with_suffix('.json')}: settings of another version ({error})") from error
+    require_seen(file, record["sees"], cache)
     policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
     return Entry(
         settings.title(), settings.setting(cache), settings.seed, settings.environment_id, policy,
@@ -290,11 +295,6 @@ def _curve(history: Sequence[dict[str, float]]) -> tuple[dict[str, float], ...]:
     return tuple(
         {"seconds": row["seconds"], "validation": row["validation"]} for row in history if "validation" in row
     )
-
-
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """As json gives it back."""
-    return dict(json.loads(json.dumps(record)))
 
 
 def _count(settings: Any) -> int:
@@ -315,19 +315,26 @@ def _agent_of(file: Path) -> str | None:
         return None
 
 
-def _require_same_training(
-    file: Path, found: object, found_on: str, settings: object, wanted_on: str
-) -> None:
-    if found != settings or found_on != wanted_on:
+def _require_same_training(file: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps(wanted))
+    found = {name: value for name, value in json.loads(json.dumps(found)).items() if name in wanted}
+    if found != wanted:
         raise InputError(
-            f"{file}: holds an agent with {found}, trained on {found_on}; now {settings} on "
-            f"{wanted_on} were asked for. Choose another file or delete this one"
+            f"{file}: holds an agent that was trained otherwise: {difference(found, wanted)}. Choose another "
+            "file, or delete this one"
         )
 
 
 def _read_record(file: Path) -> dict[str, Any]:
+    members = ("settings", "tuned", "trained_on", "sees", "training_seconds")
     try:
         record = json.loads(file.read_text())
-        return {name: record[name] for name in ("settings", "tuned", "trained_on", "training_seconds")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = [name for name in members if name not in record]
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error
+    if missing:
+        raise InputError(
+            f"{file}: has no {', '.join(missing)}; of another version, or damaged. Delete it and the agent "
+            "beside it to train again"
+        )
+    return dict(record)

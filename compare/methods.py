@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from agents.adafocus_settings import AdaFocusSettings
@@ -30,6 +30,19 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry
+
+
+def _require_unset(training: Any, **given_by: str) -> None:
+    """What a curve varies is given by the curve's own settings, and the seed by the comparison.
+
+    Raises:
+        InputError: it is given in the settings that the trainings share, where it would be overwritten.
+    """
+    for name, elsewhere in {**given_by, "seed": "seeds of the comparison"}.items():
+        default = next(item.default for item in fields(training) if item.name == name)
+        if (found := getattr(training, name)) != default:
+            raise InputError(f"training.{name}: found {found}; it is given by {elsewhere}")
+
 
 # Frames without a training.
 
@@ -112,6 +125,9 @@ class OCSamplerCurve:
     num_frames: tuple[int, ...] = (1, 2, 3, 4)
     training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
 
+    def __post_init__(self) -> None:
+        _require_unset(self.training, num_frames="num_frames")
+
 
 def _ocsamplers(job: Job, settings: OCSamplerCurve, name: str) -> list[Entry]:
     entries = []
@@ -148,6 +164,9 @@ class Costs:
     costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
     training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
 
+    def __post_init__(self) -> None:
+        _require_unset(self.training, cost_per_gflop="costs")
+
 
 @method("ocsampler-budget", about="the same with a frame-number budget", settings=Costs())
 def ocsampler_budget(job: Job, settings: Costs) -> list[Entry]:
@@ -173,6 +192,9 @@ class AdaFocusSizes:
 
     patch_sizes: tuple[int, ...] = (24, 36, 48)
     training: AdaFocusSettings = field(default_factory=AdaFocusSettings)
+
+    def __post_init__(self) -> None:
+        _require_unset(self.training, patch_size="patch_sizes")
 
 
 def _sizes(cache: Cache, asked: tuple[int, ...]) -> tuple[int, ...]:
@@ -255,6 +277,9 @@ class AdaFocusV2Sizes:
     rule: ExitRule = DEFAULT_EXIT
     training: AdaFocusV2Settings = field(default_factory=AdaFocusV2Settings)
 
+    def __post_init__(self) -> None:
+        _require_unset(self.training, patch_size="patch_sizes")
+
 
 def _adafocus_v2(job: Job, settings: AdaFocusV2Sizes, name: str) -> list[Entry]:
     shares, least = settings.exit_shares, 1 / job.cache.num_candidates
@@ -335,6 +360,9 @@ class SB3NumFrames:
     num_frames: tuple[int, ...] = (1, 2, 3)
     training: SB3Settings = field(default_factory=SB3Settings)
 
+    def __post_init__(self) -> None:
+        _require_unset(self.training, num_frames="num_frames")
+
 
 @dataclass(frozen=True)
 class SB3Costs:
@@ -348,6 +376,9 @@ class SB3Costs:
     costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
     training: SB3Settings = field(default_factory=SB3Settings)
 
+    def __post_init__(self) -> None:
+        _require_unset(self.training, cost_per_gflop="costs")
+
 
 @dataclass(frozen=True)
 class SB3Patches:
@@ -360,6 +391,9 @@ class SB3Patches:
 
     patch_sizes: tuple[int, ...] = (36,)
     training: SB3Settings = field(default_factory=SB3Settings)
+
+    def __post_init__(self) -> None:
+        _require_unset(self.training)
 
 
 def _sb3(job: Job, on: Cache, settings: SB3Settings, name: str, **varied: Any) -> Entry:
@@ -381,6 +415,9 @@ class SB3PatchCosts:
     patch_size: int = 36
     costs: tuple[float, ...] = (4.0, 8.0)
     training: SB3Settings = field(default_factory=SB3Settings)
+
+    def __post_init__(self) -> None:
+        _require_unset(self.training, cost_per_gflop="costs")
 
 
 def _chooses_num_frames(algorithm: AlgorithmName, num_frames: tuple[int, ...]) -> None:

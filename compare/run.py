@@ -75,17 +75,20 @@ class Run:
         """The cache that the methods were trained on with this seed.
 
         Raises:
-            InputError: another one lies there now.
+            InputError: it is gone, or another one lies there now.
         """
-        cache, known = (
-            Cache(self.folder / self.record["caches"][str(seed)]),
-            self.record["identities"][str(seed)],
-        )
+        path, known = self.folder / self.record["caches"][str(seed)], self.record["identities"][str(seed)]
+        if not path.is_dir():
+            raise InputError(
+                f"{self.folder}: its cache of seed {seed} is not at {path}; move the run and the cache "
+                f'together, or mend "caches" in {self.folder / "run.json"}, which is relative to the run'
+            )
+        cache = Cache(path)
         found = {**known, **cache.contents}
         if found != known:
             raise InputError(
                 f"cache {cache.path}: has changed since the comparison in {self.folder} was made: "
-                f"{_difference(known, found)}"
+                f"{difference(known, found)}"
             )
         return cache
 
@@ -95,9 +98,22 @@ class Run:
         return read_results(self.folder / "results.parquet")
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """``summary``, ``areas``, ``training``, ``learning`` or ``claims``; None where the run has none."""
+        """``summary``, ``areas``, ``training``, ``learning`` or ``claims``; None where the run has none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         file = self.folder / f"{name}.csv"
-        return pd.read_csv(file) if file.is_file() and file.stat().st_size > 1 else None
+        if not file.is_file() or file.read_bytes() == b"\n":  # of a table without rows
+            return None
+        try:
+            table = pd.read_csv(file)
+            missing = _COLUMNS[name] - set(table)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); {_SUM_UP_AGAIN}") from error
+        if missing:
+            raise InputError(f"{file}: no column {', '.join(sorted(missing))}; {_SUM_UP_AGAIN}")
+        return table
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -129,6 +145,20 @@ def read_record(folder: Path) -> dict[str, Any]:
             )
     return dict(record)
 
+
+_COLUMNS = {
+    "summary": {"method", "setting", "seeds", "top1", "gflops", "frames", "videos_per_second"},
+    "areas": {"method", "area", "gflops_low", "gflops_high"},
+    "training": {"method", "setting", "seed", "training_seconds"},
+    "learning": {"method", "setting", "seed", "seconds", "validation"},
+    "claims": {
+        "claim", "measure", "setting", "value", "low", "high", "unit", "verdict", "decides", "claim_verdict",
+    },
+}  # fmt: skip
+
+_SUM_UP_AGAIN = (
+    "the command that made the run sums it up again (it is in run.json, and nothing is done twice)"
+)
 
 _MEMBERS = {
     "split": str, "title": str, "caches": dict, "identities": dict, "methods": dict, "commands": list,
@@ -163,6 +193,8 @@ def claim(
         InputError: the folder holds a comparison of another split or cache, one of these methods with other
             settings, a comparison that another version wrote, or results without a record.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, expected a folder for the comparison")
     wanted = {
         "split": split,
         "identities": {str(seed): cache.contents for seed, cache in caches.items()},
@@ -185,7 +217,7 @@ def claim(
             asked = _joined(record[name], value)
             if found != asked:
                 raise InputError(
-                    f"{folder}: holds a comparison with other {_NAMES[name]}: {_difference(found, asked)}; "
+                    f"{folder}: holds a comparison with other {_NAMES[name]}: {difference(found, asked)}; "
                     "choose another folder, or delete this one"
                 )
     elif next(folder.glob("seed-*/results/*.parquet"), None) is not None:
@@ -239,10 +271,10 @@ def _processor() -> str:
     return named[0] if named else platform.processor()
 
 
-def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Where two records first differ."""
+def difference(found: Any, wanted: Any, name: str = "") -> str:
+    """Where two records, of plain data, first differ, in words."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in {**found, **wanted}:
             if found.get(key) != wanted.get(key):
-                return _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
+                return difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
     return f"{name} {found} there, {wanted} asked for".strip()

@@ -1,6 +1,7 @@
 """Comparisons: the table of methods, what is kept and what is done again, differences and claims by hand."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pandas as pd
 import pytest
 
 import compare.run
+from agents.adafocus_settings import AdaFocusSettings
+from agents.ocsampler import OCSamplerSettings
+from baselines.sb3 import SB3Settings
 from compare import registry
 from compare.claims import measure_claims
 from compare.cli import main
 from compare.comparison import Machine, sum_up
 from compare.comparison import compare as compare_methods
+from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
 from compare.reported import reported_figures
 from compare.run import Run
 from tests.conftest import write_cache
@@ -193,7 +198,10 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         (["uniform", *common, *FEW, "--modules", "no_such_module"], "module 'no_such_module': not found"),
         (["uniform", *common, *FEW, "--jobs", "0"], "jobs: found 0"),
         (["uniform", *common, *FEW, "--device", "cuda:9"], "expected auto, cpu"),
-        (["random", *common, "--random.num-frames", "2", "2"], "method 'random': its settings give random, N = 2 twice"),
+        (["random", *common, "--random.num-frames", "2", "2"], "method 'random', seed 0: its settings give random, N = 2 twice"),
+        (["ocsampler", "uniform", *common, "--uniform.num-frames", "1", "13"], "other settings: uniform"),
+        (["ocsampler", "random", *common, "--random.num-frames", "1", "13"], "method 'random', seed 0: num_frames: found 13"),
+        (["uniform", "--path", str(cache.path), "--out", str(cache.path / "index.parquet")], "is a file, expected a folder"),
         (["patch-oracle", *common], "patch_size: found 24, expected 1 to 16"),
     ):  # fmt: skip
         assert main(["compare", *arguments]) == 2, arguments
@@ -211,6 +219,35 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         Run(run)
     with pytest.raises(InputError, match="holds no comparison"):
         Run(tmp_path)
+
+
+def test_what_a_curve_varies_is_not_given_twice() -> None:
+    for make, message in (
+        (lambda: OCSamplerCurve(training=OCSamplerSettings(num_frames=5)), "it is given by num_frames"),
+        (lambda: AdaFocusSizes(training=AdaFocusSettings(seed=5)), "it is given by seeds of the comparison"),
+        (lambda: SB3Costs(training=SB3Settings("dqn", cost_per_gflop=5)), "it is given by costs"),
+    ):
+        with pytest.raises(InputError, match=f"found 5; {message}"):
+            make()
+
+
+def test_a_run_that_is_damaged_or_moved_says_so(
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["compare", "uniform", "--path", str(cache.path), "--out", str(run), *FEW]
+    assert main(arguments) == 0
+    for name, damage in (("summary", b""), ("claims", b"claim,measure\n1,2\n")):
+        (run / f"{name}.csv").write_bytes(damage)
+        assert main(["report", str(run)]) == 2
+        assert f"{name}.csv: " in (error := capsys.readouterr().err)
+        assert "sums it up again" in error
+        assert main(arguments) == 0
+        assert "all results are in" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    shutil.move(run, tmp_path / "elsewhere" / "run")
+    assert main(["report", str(tmp_path / "elsewhere" / "run")]) == 2
+    assert "its cache of seed 0 is not at" in capsys.readouterr().err
 
 
 def test_settings_may_change_as_long_as_no_result_was_made_with_them(tmp_path: Path, cache: Cache) -> None:

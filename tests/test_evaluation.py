@@ -1,6 +1,7 @@
 """Metrics, curves and areas against numbers worked out by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from compare.summary import write_summary
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
-from video_env.evaluation.evaluate import evaluate, read_results, write_results
+from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
 
 
@@ -154,3 +155,24 @@ def test_tables_that_do_not_belong_together(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "d.parquet")
     with pytest.raises(InputError, match=r"d\.parquet: no column"):
         read_results(tmp_path / "d.parquet")
+
+
+class Stubborn:
+    """Chooses the second frame, then the first one again and again."""
+
+    gflops, looks_at = 0.0, "nothing"
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        nothing_chosen = observation["selected"].sum(axis=1) == 0
+        return np.where(nothing_chosen, 1, 0), state
+
+
+def test_a_frame_that_is_chosen_again_counts_again(cache: Cache) -> None:
+    options = {"observation": "index", "max_frames": 5}
+    found = evaluate(Entry("stubborn", "", 0, "FrameSelect-v0", Stubborn(), options), cache, "test")
+    assert found["selected"].tolist() == [[0, 1]] * 8
+    assert found["frames"].eq(5).all()
+    per_frame = cache.gflops["embedding"] + cache.gflops["hidden"]
+    assert found["gflops"].to_numpy() == pytest.approx(5 * per_frame + cache.gflops["output"])

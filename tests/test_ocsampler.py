@@ -15,7 +15,8 @@ from agents.set_probability import all_sets, draw_sets, log_probability_of_all_s
 from agents.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
-from video_env.cache.store import Cache
+from tests.conftest import write_known_cache
+from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, evaluate
 
@@ -156,17 +157,35 @@ def test_files_keep_what_they_hold(tmp_path: Path, known_cache: Cache, cache: Ca
     train_ocsampler(known_cache, settings, tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()
     for other_cache, other in ((known_cache, replace(settings, seed=1)), (cache, settings)):
-        with pytest.raises(InputError, match=r"a\.pt: holds an agent with"):
+        with pytest.raises(InputError, match=r"a\.pt: holds an agent that was trained otherwise"):
             train_ocsampler(other_cache, other, tmp_path / "a.pt")
     assert train_ocsampler(known_cache, settings, tmp_path / "a.pt").settings == settings
     assert (tmp_path / "a.pt").read_bytes() == before
     quick = SB3Settings(steps=64, num_envs=8, hyperparameters={"batch_size": 32})
     train_sb3_to_file(known_cache, quick, tmp_path / "b.zip")
-    with pytest.raises(InputError, match=r"b\.zip: holds an agent with"):
+    with pytest.raises(InputError, match=r"b\.zip: holds an agent that was trained otherwise"):
         train_sb3_to_file(known_cache, replace(quick, algorithm="maskable-ppo"), tmp_path / "b.zip")
     (tmp_path / "b.zip").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"b\.zip: cannot be read as ppo"):
         saved_entry(tmp_path / "b.zip", known_cache)
+
+
+def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) -> None:
+    own, other = (write_known_cache(tmp_path / name, videos=40) for name in ("own", "other"))
+    train_ocsampler(own, OCSamplerSettings(epochs=1), tmp_path / "a.pt")
+    train_sb3_to_file(
+        own, SB3Settings(steps=64, num_envs=8, hyperparameters={"batch_size": 32}), tmp_path / "b.zip"
+    )
+    for name in ("a.pt", "b.zip"):
+        saved_entry(tmp_path / name, other)
+    meta = read_meta(other.path)
+    meta["arrays"]["skim"]["source"] = {"network": "small_skim", "weights": "sha256:0123"}
+    write_meta(other.path, meta)
+    for name in ("a.pt", "b.zip"):
+        with pytest.raises(
+            InputError, match=rf"{name}: was trained on skim by .*, cache .* by network small_skim"
+        ):
+            saved_entry(tmp_path / name, Cache(other.path))
 
 
 def test_interrupted_training_ends_the_same(

@@ -316,7 +316,11 @@ def test_a_file_of_other_tuned_settings_is_not_taken_for_the_same(tmp_path: Path
     record = json.loads(file.with_suffix(".json").read_text())
     record["tuned"]["arguments"]["learning_rate"] *= 2
     file.with_suffix(".json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="Choose another file or delete this one"):
+    with pytest.raises(InputError, match="learning_rate .* there, .* asked for. Choose another file"):
+        train_sb3_to_file(cache, settings, file)
+    older = {name: value for name, value in record.items() if name != "tuned"}
+    file.with_suffix(".json").write_text(json.dumps(older))
+    with pytest.raises(InputError, match="has no tuned; of another version, or damaged. Delete it"):
         train_sb3_to_file(cache, settings, file)
     record["settings"]["an_unknown_one"] = 1
     file.with_suffix(".json").write_text(json.dumps(record))

@@ -260,6 +260,21 @@ class Cache:
             **{f"network {name}": str(found)[:16] for name, found in self.meta["networks"].items()},
         }
 
+    def sources(self, *names: str) -> dict[str, dict[str, Any]]:
+        """What made some arrays: the network, its weights, the sizes that it saw. Of the cache's own
+        networks, named by their files: the weights.
+
+        Raises:
+            CacheError: the cache has no such array.
+        """
+        return {name: self._source(name) for name in names}
+
+    def _source(self, name: str) -> dict[str, Any]:
+        if name.endswith(".safetensors"):
+            return {"weights": self.meta["networks"].get(name, "none")}
+        _ = self[name]  # its error says how to make it
+        return dict(self.meta["arrays"][name].get("source", {}))
+
     def content(self, name: str) -> str:
         """Tells an array apart by its content and shape.
 

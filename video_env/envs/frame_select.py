@@ -32,6 +32,7 @@ class Selection(EpisodeState):
         chosen: int8 [B, T], 1 for the frames chosen so far.
         number: int64 [B], of the chosen subset: see ``subset_bits``.
         decisions: int64 [B], actions taken.
+        processed: int64 [B], frames that they processed; one that is chosen again counts again.
         gflops: float64 [B], spent so far.
         quality: float64 [B], the named quality now.
     """
@@ -39,6 +40,7 @@ class Selection(EpisodeState):
     chosen: np.ndarray
     number: np.ndarray
     decisions: np.ndarray
+    processed: np.ndarray
     gflops: np.ndarray
     quality: np.ndarray
 
@@ -99,6 +101,7 @@ class FrameSelect:
             chosen=np.zeros((count, self.num_candidates), np.int8),
             number=np.zeros(count, np.int64),
             decisions=np.zeros(count, np.int64),
+            processed=np.zeros(count, np.int64),
             gflops=np.full(count, self.fixed_gflops),
             quality=np.full(count, self._quality_of_nothing),
         )
@@ -119,6 +122,7 @@ class FrameSelect:
             "prediction": choice.prediction,
             "correct": choice.prediction == choice.labels,
             "selected": state.chosen.copy(),
+            "processed": state.processed.copy(),
         }
 
     def render(self, state: Selection, episode: int) -> np.ndarray:
@@ -147,6 +151,7 @@ class FrameSelect:
             chosen=chosen,
             number=number,
             decisions=state.decisions + 1,
+            processed=state.processed + processed,
             gflops=state.gflops + spent + self.selector_gflops,
             quality=quality,
         )
@@ -302,7 +307,8 @@ class FrameSelectEnv(TaskEnv[Selection]):
 
     ## Information
     `video` (id), `label`, `gflops` (spent so far), `confidence` (the true class's probability),
-    `prediction` (−1 while nothing is chosen), `correct`, `selected`, `action_mask`.
+    `prediction` (−1 while nothing is chosen), `correct`, `selected`, `processed` (frames so far; one that is
+    chosen again counts again), `action_mask`.
 
     ## Arguments
     | argument | default | meaning |
