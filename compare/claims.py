@@ -1,12 +1,11 @@
 """The headline claims of the three papers, held against a comparison's result tables.
 
 Every claim has measurements; each is a figure with a 95% interval: a bootstrap over seeds and videos, paired
-where two methods are compared, or, of times and speeds, over seeds.
-A claim is *reproduced* where the intervals of all measurements that decide
-lie on its side, *not reproduced* where one lies on the other side (or at nothing), *undecided* where one
-holds both, and *not measured* where a method is missing. Methods with a fixed setting are taken at their
-default one (N = 2 frames, patches of 36²), which no result has chosen; where that is not in the tables, at
-the middle one.
+where two methods are compared, or, of times and speeds, over seeds. A claim is *reproduced* where the
+intervals of all measurements that decide lie on its side, *not reproduced* where one lies on the other side
+(or at nothing), *undecided* where one holds both, and *not measured* where a method is missing. Methods with
+a fixed setting are taken at their default one (N = 2 frames, patches of 36²), which no result has chosen;
+where that is not in the tables, at the middle one.
 
 Accuracy is held against the other method's cheapest setting that costs at least as much; the difference to
 a mixture of its two nearest settings, at equal GFLOPs, stands beside and does not decide. Times and speeds
@@ -84,6 +83,7 @@ class Claim:
         title: in one sentence.
         source: the paper.
         published: what it states.
+        methods: names of those in the table of methods that it speaks of.
         measures: what we measure, from result tables.
     """
 
@@ -91,6 +91,7 @@ class Claim:
     title: str
     source: str
     published: str
+    methods: tuple[str, ...]
     measures: Callable[[pd.DataFrame], Iterator[Measure]]
 
 
@@ -168,6 +169,7 @@ CLAIMS = (
         "Choosing all frames in one step is more accurate and faster than choosing them one by one.",
         "OCSampler, arXiv 2201.04388",
         "76.9 mAP at 21.7 GFLOPs, 123.9 videos/s on a TITAN Xp; AdaFrame 71.5 at 79.0 (ActivityNet)",
+        ("ocsampler", "maskable-ppo"),
         _one_step,
     ),
     Claim(
@@ -175,6 +177,7 @@ CLAIMS = (
         "A frame-number budget saves frames at equal accuracy.",
         "OCSampler, arXiv 2201.04388",
         "each video gets as many frames as it needs",
+        ("ocsampler", "ocsampler-budget"),
         _frame_budget,
     ),
     Claim(
@@ -182,6 +185,7 @@ CLAIMS = (
         "AdaFocusV2 is more accurate than AdaFocus at equal GFLOPs.",
         "AdaFocusV2, arXiv 2112.14238",
         "mAP 77.4 / 79.0 / 79.9 against 71.9 / 75.0 / 76.0 at 96² / 128² / 160² (ActivityNet)",
+        ("adafocus", "adafocus-v2"),
         _v2_accuracy,
     ),
     Claim(
@@ -189,6 +193,7 @@ CLAIMS = (
         "AdaFocusV2 trains faster than AdaFocus.",
         "AdaFocusV2, arXiv 2112.14238",
         "3.4 / 3.7 / 4.3 hours in one stage against 6.4 / 7.2 / 8.6 in three, on four RTX 3090",
+        ("adafocus", "adafocus-v2"),
         _v2_time,
     ),
     Claim(
@@ -196,6 +201,7 @@ CLAIMS = (
         "Conditional exit saves GFLOPs at equal accuracy.",
         "AdaFocusV2, arXiv 2112.14238",
         "74.8 mAP at 9.9 GFLOPs, AdaFocus 75.0 at 26.6 (ActivityNet)",
+        ("adafocus-v2",),
         _exit,
     ),
     Claim(
@@ -203,6 +209,7 @@ CLAIMS = (
         "Learned selection is more accurate than uniform, random and central selection at equal GFLOPs.",
         "OCSampler, arXiv 2201.04388; AdaFocus, arXiv 2105.03245",
         "every learned method above its fixed and random ones",
+        ("ocsampler", "uniform", "random", "centre", "adafocus", "random-patch", "centre-patch"),
         _learned,
     ),
 )
@@ -242,7 +249,7 @@ def write_claims(claims: pd.DataFrame, folder: Path) -> None:
     verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first()
     print("\nthe papers' claims:")
     for name, verdict in verdicts.items():
-        print(f"  {name:18} {verdict}")
+        print(f"  {name:18} {verdict}{_needed(str(name), verdict)}")
 
 
 def claims_page(claims: pd.DataFrame) -> str:
@@ -261,9 +268,15 @@ def claims_page(claims: pd.DataFrame) -> str:
         )
         lines.append(
             f"| {first['title']} ({first['source']}) | {first['published']} | {measured} | "
-            f"**{first['claim_verdict']}** |"
+            f"**{first['claim_verdict']}**{_needed(first['claim'], first['claim_verdict'])} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _needed(name: str, verdict: Verdict) -> str:
+    """Of a claim that is not measured, which methods it takes."""
+    methods = {claim.name: claim.methods for claim in CLAIMS}[name]
+    return f" (it takes {', '.join(methods)})" if verdict == "not measured" else ""
 
 
 def format_estimate(estimate: Estimate, unit: str) -> str:

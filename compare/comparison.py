@@ -160,7 +160,7 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> 
         for name in run.methods
         if (file := folder / f"seed-{seed}" / "results" / f"{name}.parquet").is_file()
     ]
-    tables = {file: read_results(file) for file in files}
+    tables = {file: _read(file) for file in files}
     names = _told_apart(tables)
     results = join_results([_renamed(tables[file], names, file) for file in files], list(map(str, files)))
     write_results(results, folder / "results.parquet")
@@ -173,6 +173,13 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> 
     write_claims(measure_claims(results), folder)
     draw_pictures(Run(folder))
     return Run(folder)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return read_results(file)
+    except InputError as error:
+        raise InputError(f"{error}; compare {file.stem} again, and it is made anew") from error
 
 
 Names = dict[tuple[str, str], str]

@@ -134,8 +134,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise InputError(f"{file}: cannot be read as a comparison's record ({error!r})") from error
     if found != FORMAT:
         raise InputError(
-            f"{folder}: written by video-env {by} in format {found}; this is {video_env.__version__}, which "
-            f"reads format {FORMAT}. Open it with that version, or compare anew in another folder"
+            f"{folder}: written by video-env {by} in format {found}; the installed one reads {FORMAT}: "
+            "open it with the one that wrote it, or compare anew in another folder"
         )
     for name, kind in _MEMBERS.items():
         if not isinstance(record.get(name), kind):

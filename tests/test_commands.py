@@ -30,6 +30,8 @@ from video_env.cache.store import Cache
 from video_env.data.demo import DemoData
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
+from video_env.evaluation.evaluate import read_results
+from video_env.evaluation.selections import write_selections
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining
 
@@ -76,6 +78,8 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
     # Six candidates of 36 frames at 12 per second; uniform takes the second and the fifth.
     assert lines[0]["frame_indices"] == [8, 26]
     assert lines[0]["timestamps_seconds"] == pytest.approx([8 / 12, 26 / 12], abs=1e-3)
+    with pytest.raises(InputError, match="expected the cache that the tables were made on"):
+        write_selections(Cache(PACKAGED_CACHE), read_results(results / "uniform.parquet"), tmp_path / "s")
 
 
 def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,6 +325,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
     [
         (["cache", "--videos", "/nowhere", "--annotations", "a.csv", "--out", "c"], "annotation file a.csv: no such file"),
         (["cache", "verify", "/nowhere"], "cache /nowhere: no such folder"),
+        (["curve", "/nowhere", "--out", "x"], "results /nowhere: no such file or folder"),
         (["train", "recognizer", "/nowhere"], "cache /nowhere: no such folder"),
         (["evaluate", "PACKAGED", "--policy", "best", "--out", "x.parquet"], "policy 'best': expected a saved agent's"),
         (["evaluate", "PACKAGED", "--policy", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
@@ -333,7 +338,9 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--allow-exit"], "allow_exit: ppo selects frames"),
         (["cache", "add", "PACKAGED", "--classifier-weights", "none.pth", "--focus", "small", "--focus-weights", "random", "--glance-weights", "random"], "weights file none.pth: no such file"),
         (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--reward", "luck"], "reward 'luck': expected one of"),
-        (["curve", "/nowhere", "--out", "x"], "result table /nowhere"),
+        (["selections", "PACKAGED", "--results", "/nowhere", "--out", "x"], "results /nowhere: no such file or folder"),
+        (["train", "adafocus", "PACKAGED", "--out", "x", "--patch-size", "24"], "has patches of 36 pixels already"),
+        (["train", "sb3", "PACKAGED", "--out", "x.zip", "--algorithm", "td3", "--hyperparameters", "noise_std", "much"], "td3 refuses them"),
         (["demo", "--seeds", "0"], "seeds: found 0"),
         (["train", "ocsampler", "PACKAGED", "--out", "agent"], "expected a name that ends in .pt"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--device", "cuda:3"], "expected auto, cpu"),
@@ -362,6 +369,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert all(f"  {name} " in printed for name in COMMANDS)
     assert main(["fly"]) == 2
+    capsys.readouterr()
+    assert main(["train", "--help"]) == 0
+    listed = [line[2:20].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert listed == [name for name in COMMANDS if name.startswith("train ")]
     for name in COMMANDS:
         with pytest.raises(SystemExit):
             main([*name.split(), "--help"])

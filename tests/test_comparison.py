@@ -1,20 +1,23 @@
 """Comparisons: the table of methods, what is kept and what is done again, differences and claims by hand."""
 
+import inspect
 import json
 import shutil
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import compare.methods
 import compare.run
 from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import registry
-from compare.claims import measure_claims
+from compare.claims import claims_page, measure_claims
 from compare.cli import main
 from compare.comparison import Machine, sum_up
 from compare.comparison import compare as compare_methods
@@ -104,6 +107,8 @@ def test_results_that_are_not_whole_are_made_anew(
     results = out / "seed-0" / "results"
     half = (results / "uniform.parquet").read_bytes()
     (results / "uniform.parquet").write_bytes(half[: len(half) // 2])
+    with pytest.raises(InputError, match=r"uniform\.parquet: cannot be read .*; compare uniform again"):
+        sum_up(Run(out))
     write_results(pd.read_parquet(results / "random.parquet").iloc[3:], results / "random.parquet")
     untouched = (results / "oracle.parquet").stat().st_mtime_ns
     capsys.readouterr()
@@ -175,6 +180,33 @@ def last_frames(job: Job, settings: Settings) -> list[Entry]:
     with pytest.raises(InputError, match="'last-frames': is in the table already, from last_frames"):
         registry.method("last-frames", about="")(lambda job, settings: [])
     del registry._TABLE["last-frames"], sys.modules["last_frames"]
+
+
+def test_modules_that_cannot_be_used_say_why(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_method.py").write_text("1 / 0")
+    (tmp_path / "needing_method.py").write_text("import a_package_that_is_not_there")
+    # A function of ours, taken over as it is, is another one where it is written in another file.
+    copied = inspect.getsource(compare.methods.all_frames).replace("-> list[Entry]", "")
+    (tmp_path / "copied_method.py").write_text(
+        "from compare.registry import Job, method\n"
+        "from compare.entries import ALL_FRAMES, untrained_entry\n" + copied
+    )
+    for module, message in (
+        ("broken_method", "module 'broken_method': cannot be imported (ZeroDivisionError: division by zero)"),
+        ("needing_method", "cannot be imported (ModuleNotFoundError: No module named 'a_package_that_is_not_there')"),
+        ("copied_method", "method 'all-frames': is in the table already, from compare.methods; now copied_method adds it"),
+    ):  # fmt: skip
+        for flag in ([f"--modules={module}"], ["--modules", module]):
+            assert main(["compare", "uniform", "--path", str(cache.path), "--out", "run", *flag]) == 2
+            assert message in capsys.readouterr().err
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [EntryPoint("theirs", "broken_method", group)]
+    )
+    assert main(["compare", "uniform", "--path", str(cache.path), "--out", "run"]) == 2
+    assert "entry point theirs = broken_method (video_env.methods)" in capsys.readouterr().err
 
 
 def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
@@ -466,6 +498,9 @@ def test_claims_are_refuted_undecided_or_not_measured() -> None:
     ]
     assert some["one step"].eq("not measured").all()
     assert some["learned selection"].eq("not measured").all()
+    results = results_of_a_world()
+    page = claims_page(measure_claims(results[results["method"] != "MaskablePPO"]))
+    assert "**not measured** (it takes ocsampler, maskable-ppo)" in page
 
 
 def test_the_version_of_a_run_is_checked(
@@ -473,5 +508,5 @@ def test_the_version_of_a_run_is_checked(
 ) -> None:
     call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
     monkeypatch.setattr(compare.run, "FORMAT", 99)
-    with pytest.raises(InputError, match="in format 2; this is .* which reads format 99"):
+    with pytest.raises(InputError, match="in format 2; the installed one reads 99"):
         Run(tmp_path)

@@ -31,15 +31,13 @@ class Selection(EpisodeState):
     Attributes:
         chosen: int8 [B, T], 1 for the frames chosen so far.
         number: int64 [B], of the chosen subset: see ``subset_bits``.
-        decisions: int64 [B], actions taken.
-        processed: int64 [B], frames that they processed; one that is chosen again counts again.
+        processed: int64 [B], frames processed so far; one that is chosen again counts again.
         gflops: float64 [B], spent so far.
         quality: float64 [B], the named quality now.
     """
 
     chosen: np.ndarray
     number: np.ndarray
-    decisions: np.ndarray
     processed: np.ndarray
     gflops: np.ndarray
     quality: np.ndarray
@@ -100,7 +98,6 @@ class FrameSelect:
             video=video,
             chosen=np.zeros((count, self.num_candidates), np.int8),
             number=np.zeros(count, np.int64),
-            decisions=np.zeros(count, np.int64),
             processed=np.zeros(count, np.int64),
             gflops=np.full(count, self.fixed_gflops),
             quality=np.full(count, self._quality_of_nothing),
@@ -150,7 +147,6 @@ class FrameSelect:
             video=state.video,
             chosen=chosen,
             number=number,
-            decisions=state.decisions + 1,
             processed=state.processed + processed,
             gflops=state.gflops + spent + self.selector_gflops,
             quality=quality,
@@ -191,7 +187,7 @@ class SequentialFrameSelect(FrameSelect):
         chosen = state.chosen.copy()
         chosen[going, action[going]] = 1
         after, reward = self._advance(state, chosen, state.number | self._bits_or_stop.take(action), goes_on)
-        return after, reward, ~goes_on | (after.decisions >= self.max_frames)
+        return after, reward, ~goes_on | (after.processed >= self.max_frames)
 
     def describe(self, state: Selection) -> Arrays:
         return {**super().describe(state), "action_mask": self.action_mask(state)}

@@ -326,6 +326,9 @@ def read_results(*paths: Path) -> pd.DataFrame:
     files = [
         file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
     ]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"results {path}: no such file or folder")
     if not files:
         raise InputError(f"no result tables (*.parquet) in {', '.join(map(str, paths))}")
     tables = []

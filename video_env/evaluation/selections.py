@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from video_env.cache.store import Cache, write_bytes
+from video_env.errors import InputError
 
 
 def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
@@ -22,8 +23,15 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
         file: written in one step.
 
     Raises:
-        CacheError: the cache does not have one of the videos.
+        InputError: the table is of other videos than the cache's.
     """
+    own = cache.meta["build"]["annotations"]
+    for data in results["data"].unique():
+        if data != own:
+            raise InputError(
+                f"results: are of videos {data}, cache {cache.path} has {own}; expected the cache that the "
+                "tables were made on"
+            )
     indices, seconds = cache["frame_index"][:], cache["timestamp_seconds"][:]
     lines = []
     for choice in results.to_dict("records"):
