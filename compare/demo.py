@@ -29,7 +29,7 @@ from video_env.models.train_small import SmallTraining, save_weights, train_smal
 
 VARIANTS = (
     "adafocus-gru", "adafocus-v2-fully-connected", "recurrent-ppo", "patch-a2c", "patch-trpo", "patch-dqn",
-    "patch-qr-dqn", "patch-td3",
+    "patch-qr-dqn", "patch-recurrent-ppo", "patch-sac", "patch-td3",
 )  # fmt: skip
 """Methods that are left out unless they are named, to keep the demonstration under half an hour."""
 

@@ -303,8 +303,8 @@ class Cache:
             raise CacheError(f"{file}: found {rows} rows, expected {len(self)} as in meta.json")
 
     @cached_property
-    def _row_of_video(self) -> pd.Index:
-        return pd.Index(self.index["video"])
+    def _row_of_video(self) -> dict[str, int]:
+        return {video: row for row, video in enumerate(self.index["video"])}
 
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of a split's videos.
@@ -324,10 +324,10 @@ class Cache:
         Raises:
             CacheError: there is no such video.
         """
-        row = self._row_of_video.get_indexer(pd.Index([video]))[0]
-        if row < 0:
-            raise CacheError(f"cache {self.path} has no video {video!r}")
-        return int(row)
+        try:
+            return self._row_of_video[video]
+        except KeyError:
+            raise CacheError(f"cache {self.path} has no video {video!r}") from None
 
     def label_sets(self) -> list[tuple[int, ...]]:
         """All labels of every video; one each where the set is single-label."""
