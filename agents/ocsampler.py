@@ -184,7 +184,7 @@ class OCSampler:
         seen = "skim" if settings.skim == "cached" else "frames"
         self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
         self.sees = cache.sources("skim") if settings.skim == "cached" else {}
-        self._drawn = [_same_videos(open_cache(one), cache) for one in drawn]
+        self._drawn = [_same_videos(open_cache(one), cache, self.sees) for one in drawn]
         if drawn:
             self.trained_on += f", candidates drawn {len(drawn)} times"
         shape = {
@@ -594,17 +594,18 @@ def policy_gradient_loss(
     return -(gain * log_set_probability(log_probabilities, chosen)).mean()
 
 
-def _same_videos(drawn: Cache, cache: Cache) -> Cache:
-    """The drawn cache, if it has training videos of the cache and its recognizer."""
+def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) -> Cache:
+    """The drawn cache, if it has training videos of the cache, its recognizer, and what the agent sees."""
     facts = [
         (one.num_candidates, one.classes, one.meta["networks"].get("recognizer.safetensors"))
         for one in (drawn, cache)
     ]
     strange = set(drawn.index["video"][drawn.rows("train")]) - set(cache.index["video"][cache.rows("train")])
-    if facts[0] != facts[1] or strange:
+    if facts[0] != facts[1] or strange or drawn.sources(*sees) != sees:
         raise InputError(
             f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
-            "number of candidates, classes and recognizer (made by video-env cache --random-epoch 1 --like)"
+            "number of candidates, classes, recognizer and skim network (made by video-env cache "
+            "--random-epoch 1 --like)"
         )
     return drawn
 

@@ -53,12 +53,10 @@ def require_seen(path: Path, sees: dict[str, dict[str, Any]], cache: Cache) -> N
         CacheError: it has no such array.
     """
     for name, found in cache.sources(*sees).items():
-        if found != sees[name]:
+        if (known := sees[name]) != found:
+            different = [key for key in {**known, **found} if known.get(key) != found.get(key)]
+            then, now = (", ".join(f"{key} {one.get(key)}" for key in different) for one in (known, found))
             raise InputError(
-                f"agent {path}: was trained on {name} by {_described(sees[name])}, cache {cache.path} has it "
-                f"by {_described(found)}; expected a cache of the same networks"
+                f"agent {path}: was trained on {name} made with {then}, cache {cache.path} has it with "
+                f"{now}; expected a cache whose {name} was made in the same way"
             )
-
-
-def _described(source: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {str(value)[:23]}" for name, value in source.items()) or "an unknown source"

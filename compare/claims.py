@@ -3,9 +3,9 @@
 Every claim has measurements; each is a figure with a 95% interval: a bootstrap over seeds and videos, paired
 where two methods are compared, or, of times and speeds, over seeds. A claim is *reproduced* where the
 intervals of all measurements that decide lie on its side, *not reproduced* where one lies on the other side
-(or at nothing), *undecided* where one holds both, and *not measured* where a method is missing. Methods with
-a fixed setting are taken at their default one (N = 2 frames, patches of 36²), which no result has chosen;
-where that is not in the tables, at the middle one.
+(or at nothing), *undecided* where one holds both, and *not measured* where a method is missing, or a setting
+to hold another one against. Methods with a fixed setting are taken at their default one (N = 2 frames,
+patches of 36²), which no result has chosen; where that is not in the tables, at the middle one.
 
 Accuracy is held against the other method's cheapest setting that costs at least as much; the difference to
 a mixture of its two nearest settings, at equal GFLOPs, stands beside and does not decide. Times and speeds
@@ -274,9 +274,9 @@ def claims_page(claims: pd.DataFrame) -> str:
 
 
 def _needed(name: str, verdict: Verdict) -> str:
-    """Of a claim that is not measured, which methods it takes."""
+    """Of a claim that is not measured, what it takes."""
     methods = {claim.name: claim.methods for claim in CLAIMS}[name]
-    return f" (it takes {', '.join(methods)})" if verdict == "not measured" else ""
+    return f" (it takes comparable settings of {', '.join(methods)})" if verdict == "not measured" else ""
 
 
 def format_estimate(estimate: Estimate, unit: str) -> str:

@@ -136,15 +136,18 @@ def compare(
     open_work = [(method, job) for method, job in work if not _finished(out, method, job)]
     if not open_work:
         tqdm.write(f"all results are in {out} already; they are summed up again")
-    # What needs no training first: where its settings do not fit, that is said at once.
-    untrained, trained = ([one for one in open_work if one[0].trains == trains] for trains in (False, True))
-    for method, job in untrained:
+    # What needs no training, nor that of others, first: where its settings do not fit, that is said at once.
+    at_once, later = (
+        [(method, job) for method, job in open_work if bool(method.trains or method.builds_on) == waits]
+        for waits in (False, True)
+    )
+    for method, job in at_once:
         _test(out, method, job)
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(machine.threads)
-        failed = _train(trained, out, machine, modules)
-    for method, job in trained:
+        failed = _train([(m, j) for m, j in later if m.trains], out, machine, modules)
+    for method, job in later:
         if (method.name, job.seed) not in failed:
             _test(out, method, job)
     _raise_first(failed, machine)
@@ -306,9 +309,10 @@ def _log_file(out: Path, name: str, seed: int) -> Path:
 
 
 def _raise_first(failed: Failed, machine: Machine) -> None:
-    """Raise the first failure, after the others are said."""
-    for what, error in list(failed.values())[1:]:
-        tqdm.write(f"failed: {what}: {error}")
+    """Raise the first failure; what its message does not say, and all others, is said before."""
+    for number, (what, error) in enumerate(failed.values()):
+        if number or not isinstance(error, InputError):
+            tqdm.write(f"failed: {what}: {error}")
     for what, error in failed.values():
         if isinstance(error, BrokenProcessPool):
             raise InputError(

@@ -19,8 +19,8 @@ from agents.adafocus import METHODS as STAGES
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSampler, OCSamplerSettings
-from agents.saved import require_seen
+from agents.ocsampler import ENTRIES, OCSampler, OCSamplerSettings
+from agents.saved import read_agent, require_seen
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
@@ -77,18 +77,15 @@ def train_ocsampler(
     agent = OCSampler(cache, settings, drawn=drawn, device=device)
     with alone(file):
         if file.is_file():
-            finished = OCSampler.load(file, cache=cache, device=device)
-            _require_same_training(file, _ocsampler_record(finished), _ocsampler_record(agent))
-            return finished
+            finished = read_agent(file, "OCSampler", ENTRIES)
+            wanted = {"settings": asdict(settings), "trained_on": agent.trained_on}
+            _require_same_training(file, finished, wanted)
+            return OCSampler.load(file, cache=cache, device=device)
         checkpoint = file.with_suffix(".checkpoint")
         agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
         agent.save(file)
         checkpoint.unlink()
     return agent
-
-
-def _ocsampler_record(agent: OCSampler) -> dict[str, Any]:
-    return {"settings": asdict(agent.settings), "trained_on": agent.trained_on}
 
 
 def ocsampler_entry(agent: OCSampler) -> Entry:
@@ -316,8 +313,8 @@ def _agent_of(file: Path) -> str | None:
 
 
 def _require_same_training(file: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    wanted = json.loads(json.dumps(wanted))
-    found = {name: value for name, value in json.loads(json.dumps(found)).items() if name in wanted}
+    # As json gives both back: one may come from there.
+    found, wanted = (json.loads(json.dumps({name: one[name] for name in wanted})) for one in (found, wanted))
     if found != wanted:
         raise InputError(
             f"{file}: holds an agent that was trained otherwise: {difference(found, wanted)}. Choose another "

@@ -31,7 +31,7 @@ from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever another version could misread a run's folder."""
 
 PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")

@@ -361,7 +361,8 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
         other.learn()
     trained.save(tmp_path / "agent.pt")
     with pytest.raises(
-        InputError, match="was trained on glance by .* small_glance, .* cache .* has it by network elsewhere"
+        InputError,
+        match="trained on glance made with .* small_glance, .* cache .* has it with .* network elsewhere",
     ):
         AdaFocus.load(tmp_path / "agent.pt", cache=known)
     with pytest.raises(CacheError, match="no array 'glance'.*made by: video-env cache add"):

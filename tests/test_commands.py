@@ -80,6 +80,10 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
     assert lines[0]["timestamps_seconds"] == pytest.approx([8 / 12, 26 / 12], abs=1e-3)
     with pytest.raises(InputError, match="expected the cache that the tables were made on"):
         write_selections(Cache(PACKAGED_CACHE), read_results(results / "uniform.parquet"), tmp_path / "s")
+    beyond = read_results(results / "uniform.parquet")
+    beyond["selected"] = [[6]] * len(beyond)
+    with pytest.raises(InputError, match=r"chose candidate 6 of .* has 6; expected the cache"):
+        write_selections(Cache(cache), beyond, tmp_path / "s")
 
 
 def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest.CaptureFixture[str]) -> None:

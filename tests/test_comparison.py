@@ -4,6 +4,7 @@ import inspect
 import json
 import shutil
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from compare.claims import claims_page, measure_claims
 from compare.cli import main
 from compare.comparison import Machine, sum_up
 from compare.comparison import compare as compare_methods
+from compare.entries import saved_entry
 from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
 from compare.reported import reported_figures
 from compare.run import Run
@@ -33,7 +35,7 @@ from video_env.evaluation.differences import (
     paired_curves,
     saving_at_equal_accuracy,
 )
-from video_env.evaluation.evaluate import read_results, write_results
+from video_env.evaluation.evaluate import Entry, read_results, write_results
 
 registry.load()
 QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.epochs", "1"]
@@ -76,8 +78,6 @@ def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, ca
 def test_several_at_once_give_what_one_after_another_gives(tmp_path: Path, cache: Cache) -> None:
     names = ["uniform", "ocsampler", "ocsampler-budget"]
     settings = registry.settings_type(registry.find(names))()
-    from dataclasses import replace
-
     short = replace(settings.ocsampler.training, epochs=2)
     settings = replace(
         settings,
@@ -180,6 +180,29 @@ def last_frames(job: Job, settings: Settings) -> list[Entry]:
     with pytest.raises(InputError, match="'last-frames': is in the table already, from last_frames"):
         registry.method("last-frames", about="")(lambda job, settings: [])
     del registry._TABLE["last-frames"], sys.modules["last_frames"]
+
+
+def test_what_builds_on_a_training_waits_for_it_and_failures_are_named(
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @registry.method("reads-agent", about="", trains=False, builds_on=("ocsampler",))
+    def reads_agent(job: registry.Job, settings: object) -> list[Entry]:
+        return [replace(saved_entry(job.folder / "ocsampler-1.pt", job.cache), method="read")]
+
+    @registry.method("breaks", about="")
+    def breaks(job: registry.Job, settings: object) -> list[Entry]:
+        raise RuntimeError("out of memory")
+
+    common = ["--path", cache.path, "--out", tmp_path / "run", "--jobs", 1]
+    try:
+        call("reads-agent", "ocsampler", *common, *QUICK)
+        assert {"read", "OCSampler"} == set(Run(tmp_path / "run").results["method"])
+        capsys.readouterr()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            call("breaks", *common)
+        assert "failed: breaks, seed 0: out of memory" in capsys.readouterr().out
+    finally:
+        del registry._TABLE["reads-agent"], registry._TABLE["breaks"]
 
 
 def test_modules_that_cannot_be_used_say_why(
@@ -500,7 +523,7 @@ def test_claims_are_refuted_undecided_or_not_measured() -> None:
     assert some["learned selection"].eq("not measured").all()
     results = results_of_a_world()
     page = claims_page(measure_claims(results[results["method"] != "MaskablePPO"]))
-    assert "**not measured** (it takes ocsampler, maskable-ppo)" in page
+    assert "**not measured** (it takes comparable settings of ocsampler, maskable-ppo)" in page
 
 
 def test_the_version_of_a_run_is_checked(
@@ -508,5 +531,5 @@ def test_the_version_of_a_run_is_checked(
 ) -> None:
     call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
     monkeypatch.setattr(compare.run, "FORMAT", 99)
-    with pytest.raises(InputError, match="in format 2; the installed one reads 99"):
+    with pytest.raises(InputError, match="in format 3; the installed one reads 99"):
         Run(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 from compare.entries import untrained_entry
 from compare.summary import write_summary
 from video_env.cache.store import Cache
+from video_env.envs.frame_select import FrameSelect
 from video_env.errors import InputError
 from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
 from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
@@ -176,3 +177,15 @@ def test_a_frame_that_is_chosen_again_counts_again(cache: Cache) -> None:
     assert found["frames"].eq(5).all()
     per_frame = cache.gflops["embedding"] + cache.gflops["hidden"]
     assert found["gflops"].to_numpy() == pytest.approx(5 * per_frame + cache.gflops["output"])
+
+
+def test_an_environment_need_not_count_frames(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be processed again, those chosen are those processed (docs/adding/environment.md)."""
+    described = FrameSelect.describe
+
+    def describe(self: FrameSelect, state: Any) -> dict[str, np.ndarray]:
+        return {name: values for name, values in described(self, state).items() if name != "processed"}
+
+    monkeypatch.setattr(FrameSelect, "describe", describe)
+    found = evaluate(untrained_entry("uniform", cache, "test", 3), cache, "test")
+    assert found["frames"].eq(3).all()

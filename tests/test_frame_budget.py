@@ -17,7 +17,7 @@ from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS
 from video_env.cache.build import add_arrays
 from video_env.cache.derive import cache_from_arrays
-from video_env.cache.store import Cache
+from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
@@ -209,6 +209,11 @@ def test_training_takes_the_other_draws_in_turn(tmp_path: Path, needing: Cache) 
     strange = write_needing_cache(tmp_path / "strange", num_candidates=5)
     with pytest.raises(InputError, match="strange: expected another draw of the training videos"):
         OCSampler(needing, drawn=[strange])
+    meta = read_meta(other.path)
+    meta["arrays"]["skim"]["source"] = {"network": "small_skim", "weights": "sha256:0123"}
+    write_meta(other.path, meta)
+    with pytest.raises(InputError, match=r"other: expected another draw .* and skim network"):
+        OCSampler(needing, drawn=[Cache(other.path)])
 
 
 def test_mirroring_is_of_whole_videos(needing: Cache) -> None:

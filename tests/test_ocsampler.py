@@ -183,9 +183,14 @@ def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) ->
     write_meta(other.path, meta)
     for name in ("a.pt", "b.zip"):
         with pytest.raises(
-            InputError, match=rf"{name}: was trained on skim by .*, cache .* by network small_skim"
+            InputError,
+            match=rf"{name}: was trained on skim made with network elsewhere, .* cache .* network small_skim",
         ):
             saved_entry(tmp_path / name, Cache(other.path))
+    with pytest.raises(
+        InputError, match=r"a\.pt: holds an agent that was trained otherwise: .*, or delete this"
+    ):
+        train_ocsampler(Cache(other.path), OCSamplerSettings(epochs=2), tmp_path / "a.pt")
 
 
 def test_interrupted_training_ends_the_same(

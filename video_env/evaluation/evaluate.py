@@ -9,7 +9,7 @@ A result table has one row per video:
 | `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
 | `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
 | `gflops` | 10^9 multiply-adds of all that ran for this video, the selector included |
-| `frames`, `selected` | how many frames were processed, one that was chosen again twice, and which |
+| `frames`, `selected` | which frames were processed, and how many: one that was chosen again counts again |
 | `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
 | `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
@@ -164,7 +164,7 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
                 key: table[key] for key in ("video", "label", "prediction", "correct", "confidence", "gflops")
             },
             "labels": [label_sets[row] for row in cache.rows(split)],
-            "frames": table.get("processed", chosen.sum(axis=1)),  # patches cannot be chosen twice
+            "frames": _processed(table, chosen),
             "selected": [np.flatnonzero(row).tolist() for row in chosen],
             **more,
             "videos_per_second": 1 / seconds,
@@ -235,9 +235,14 @@ table's columns of this kind of selection."""
 
 def _frames_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:
     chosen = np.stack(table["selected"].to_list())
-    processed = cache.num_candidates if looks_at == "all frames" else float(table["processed"].mean())
+    processed = cache.num_candidates if looks_at == "all frames" else float(_processed(table, chosen).mean())
     runs = {"embedding": processed, "skim": cache.num_candidates if looks_at == "skim" else 0}
     return chosen, runs, {"scores": list(_scores(cache, split, chosen))}
+
+
+def _processed(table: pd.DataFrame, chosen: np.ndarray) -> pd.Series:
+    """How many frames of each video; an environment says it where one can be processed again."""
+    return table.get("processed", pd.Series(chosen.sum(axis=1)))
 
 
 def _patches_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:

@@ -23,7 +23,7 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
         file: written in one step.
 
     Raises:
-        InputError: the table is of other videos than the cache's.
+        InputError: the table is of other videos than the cache's, or of more candidates.
     """
     own = cache.meta["build"]["annotations"]
     for data in results["data"].unique():
@@ -36,6 +36,11 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
     lines = []
     for choice in results.to_dict("records"):
         row, frames = cache.row(choice["video"]), np.asarray(choice["selected"], dtype=int)
+        if frames.size and frames.max() >= cache.num_candidates:
+            raise InputError(
+                f"results: {choice['method']} chose candidate {frames.max()} of {choice['video']}, cache "
+                f"{cache.path} has {cache.num_candidates}; expected the cache that the tables were made on"
+            )
         record = {name: choice[name] for name in ("video", "method", "setting", "seed")}
         record["frame_indices"] = indices[row, frames].tolist()
         record["timestamps_seconds"] = [round(float(value), 3) for value in seconds[row, frames]]
