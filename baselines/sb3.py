@@ -14,7 +14,7 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
 from tqdm import tqdm
@@ -216,7 +216,9 @@ def train_sb3(
     tuned = settings.tuned()
     model = _build(cache, settings, tuned, device)
     callbacks: list[BaseCallback] = [_Progress(tuned.steps, f"{settings.title()}, {settings.setting(cache)}")]
-    if log_folder is not None:
+    if log_folder is None:
+        model.set_logger(Logger(folder=None, output_formats=[]))  # SB3's own leaves a temporary folder
+    else:
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
         if settings.evaluate_every:
             callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,12 @@ def test_saved_and_loaded_by_its_own_means(tmp_path: Path) -> None:
     # Of the features, a row per video, nothing is in the file.
     videos = len(Cache(PACKAGED_CACHE))
     assert all(videos not in weights.shape for weights in parameters["policy"].values())
+
+
+def test_without_a_log_folder_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where Stable-Baselines3 would log
+    train_sb3(Cache(PACKAGED_CACHE), SB3Settings("ppo", steps=256, num_envs=16), device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_callback_and_tensorboard(tmp_path: Path) -> None:
