@@ -15,6 +15,8 @@ import gymnasium
 import numpy
 import torch
 
+from video_env.models.device import processor_name
+
 
 def write_report(name: str, results: dict[str, Any], folder: Path = Path("runs/benchmarks")) -> None:
     """Write ``NAME.json`` with the results, the command and the machine's facts, and print the results."""
@@ -22,7 +24,7 @@ def write_report(name: str, results: dict[str, Any], folder: Path = Path("runs/b
         "results": results,
         "command": " ".join(["python", *sys.argv]),
         "machine": {
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
             "numpy": numpy.__version__,
@@ -56,10 +58,3 @@ def alternating_seconds(
 def median_ratio(numerator: list[float], denominator: list[float]) -> float:
     """Median over the rounds of the ratio within a round."""
     return float(numpy.median(numpy.array(numerator) / numpy.array(denominator)))
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()

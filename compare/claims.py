@@ -9,8 +9,8 @@ patches of 36²), which no result has chosen; where that is not in the tables, a
 
 Accuracy is held against the other method's cheapest setting that costs at least as much; the difference to
 a mixture of its two nearest settings, at equal GFLOPs, stands beside and does not decide. Times and speeds
-have one ratio for each seed, and Student's t interval of its logarithm; speed is compared with the setting
-whose GFLOPs are nearest.
+have one ratio for each seed that both were tested with on one machine, and Student's t interval of its
+logarithm; speed is compared with the setting whose GFLOPs are nearest.
 """
 
 from __future__ import annotations
@@ -276,7 +276,9 @@ def claims_page(claims: pd.DataFrame) -> str:
 def _needed(name: str, verdict: Verdict) -> str:
     """Of a claim that is not measured, what it takes."""
     methods = {claim.name: claim.methods for claim in CLAIMS}[name]
-    return f" (it takes comparable settings of {', '.join(methods)})" if verdict == "not measured" else ""
+    if verdict != "not measured":
+        return ""
+    return f" (it takes comparable settings of {', '.join(methods)}, tested on one machine)"
 
 
 def format_estimate(estimate: Estimate, unit: str) -> str:
@@ -324,11 +326,11 @@ def _gains(results: pd.DataFrame, method: str, base: str, default: str) -> Itera
 def _ratio(
     results: pd.DataFrame, column: str, over: tuple[str, str], under: tuple[str, str]
 ) -> Estimate | None:
-    """A column's ratio between two methods' settings, paired by seed: geometric mean and Student's t interval
-    of its logarithm; with one seed there is no interval (NaN)."""
+    """A column's ratio between two methods' settings, paired by seed and machine: geometric mean and
+    Student's t interval of its logarithm; with one seed there is no interval (NaN)."""
     values = [
         results[(results["method"] == method) & (results["setting"] == setting)]
-        .groupby("seed")[column]
+        .groupby(["seed", "machine"])[column]
         .mean()
         for method, setting in (over, under)
     ]

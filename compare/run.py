@@ -30,8 +30,9 @@ import video_env
 from video_env.cache.store import Cache, write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
+from video_env.models.device import processor_name
 
-FORMAT = 3
+FORMAT = 4
 """Changes whenever another version could misread a run's folder."""
 
 PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")
@@ -255,20 +256,11 @@ def machine_facts() -> dict[str, Any]:
     import torch
 
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
 
 
 def difference(found: Any, wanted: Any, name: str = "") -> str:

@@ -377,6 +377,7 @@ def table(
                     "video": [f"v{number}" for number in range(videos)],
                     "correct": order < round(accuracy * videos), "gflops": gflops, "frames": frames,
                     "videos_per_second": speed * (1 + 0.01 * seed), "training_seconds": seconds * (1 + 0.01 * seed),
+                    "machine": "a processor",
                 }
             )
         )  # fmt: skip
@@ -521,9 +522,20 @@ def test_claims_are_refuted_undecided_or_not_measured() -> None:
     ]
     assert some["one step"].eq("not measured").all()
     assert some["learned selection"].eq("not measured").all()
+    # Of three seeds one was tested on the same machine as the other method's; then none.
+    moved = results_of_a_world()
+    of_v2 = moved["method"] == "AdaFocusV2"
+    for seeds, verdict in (([1, 2], "undecided"), ([0, 1, 2], "not measured")):
+        moved.loc[of_v2 & moved["seed"].isin(seeds), "machine"] = "a GPU"
+        there = measure_claims(moved).set_index("claim")["claim_verdict"]
+        assert there["V2 training time"] == verdict
+        assert there["V2 accuracy"].eq("reproduced").all()
     results = results_of_a_world()
     page = claims_page(measure_claims(results[results["method"] != "MaskablePPO"]))
-    assert "**not measured** (it takes comparable settings of ocsampler, maskable-ppo)" in page
+    assert (
+        "**not measured** (it takes comparable settings of ocsampler, maskable-ppo, tested on one machine)"
+        in page
+    )
 
 
 def test_the_version_of_a_run_is_checked(
@@ -531,5 +543,5 @@ def test_the_version_of_a_run_is_checked(
 ) -> None:
     call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
     monkeypatch.setattr(compare.run, "FORMAT", 99)
-    with pytest.raises(InputError, match="in format 3; the installed one reads 99"):
+    with pytest.raises(InputError, match="in format 4; the installed one reads 99"):
         Run(tmp_path)

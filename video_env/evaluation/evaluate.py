@@ -15,6 +15,7 @@ A result table has one row per video:
 | `scores` | class probabilities, for mAP |
 | `videos_per_second` | of the whole method on this machine, from decoded frames; see `throughput` |
 | `training_seconds` | that the method's own training took |
+| `machine` | where it was tested: speeds of different ones are not compared |
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from video_env.cache.store import Cache, write_bytes
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
+from video_env.models.device import machine_name
 
 BATCH = 2048
 
@@ -169,6 +171,7 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
             **more,
             "videos_per_second": 1 / seconds,
             "training_seconds": entry.training.seconds,
+            "machine": machine_name(device),
         }
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -32,3 +34,24 @@ def resolve_device(device: str | torch.device) -> torch.device:
     ):
         raise InputError(f"device {str(device)!r} is not there; expected auto, {', '.join(available)}")
     return found
+
+
+def processor_name() -> str:
+    """As the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def machine_name(device: str | torch.device) -> str:
+    """What speeds are of: the device's GPU where it is one, the processor and the number of its cores.
+
+    Raises:
+        InputError: the device does not exist here.
+    """
+    found = resolve_device(device)
+    names = [torch.cuda.get_device_name(found)] if found.type == "cuda" else []
+    return ", ".join([*names, processor_name(), f"{os.cpu_count()} cores"])
