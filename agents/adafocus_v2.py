@@ -23,9 +23,9 @@ from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.augmentation import Draws
+from agents.batches import in_parts, shuffled
 from agents.saved import read_agent
 from agents.stage import Stage, build_optimiser
-from agents.training_videos import in_parts
 from video_env.cache.store import Cache, open_cache
 from video_env.data.patches import check_patch_size
 from video_env.data.sampling import coarse_to_fine
@@ -373,8 +373,7 @@ class AdaFocusV2:
         self, loss: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator
     ) -> dict[str, float]:
         settings, losses = self.settings, []
-        order = generator.permutation(len(self._rows))
-        for batch in np.array_split(order, -(-len(order) // settings.batch_size)):
+        for batch in shuffled(len(self._rows), settings.batch_size, generator):
             if len(batch) < settings.parts:
                 raise InputError(
                     f"parts: found {settings.parts}, expected at most the {len(batch)} videos of a batch"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.stage import loss_at_every_step
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ def training_loss(
     branches = [network.at(frames, glances, points)]
     if ingredients.diversity:
         branches.append(network.at(frames, glances, drawn))
-    loss = torch.stack([_cross_entropy(logits, targets) for logits, _ in branches]).mean()
+    loss = torch.stack([loss_at_every_step(logits, targets) for logits, _ in branches]).mean()
     if ingredients.auxiliary:
-        patches = [_cross_entropy(network.focus_head(features), targets) for _, features in branches]
-        loss = (
-            loss + torch.stack(patches).mean() + _cross_entropy(network.glance_head(glances.pooled), targets)
-        )
+        patches = [loss_at_every_step(network.focus_head(features), targets) for _, features in branches]
+        glance = loss_at_every_step(network.glance_head(glances.pooled), targets)
+        loss = loss + torch.stack(patches).mean() + glance
     if not ingredients.interpolation:
         loss = loss + _reinforce(means, points, [logits for logits, _ in branches], targets)
     return loss
@@ -95,9 +94,3 @@ def _reinforce(
         returns = (returns - returns.mean()) / (returns.std() + 1e-5)
     log_probability = -((points - means) ** 2).sum(dim=-1) / (2 * EXPLORATION**2)
     return -(returns * log_probability).mean()
-
-
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean over videos and frames of scores [B, T, C] against targets [B, C]."""
-    repeated = targets[:, None].expand(-1, logits.shape[1], -1)
-    return F.cross_entropy(logits.flatten(0, 1).float(), repeated.flatten(0, 1))

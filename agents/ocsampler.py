@@ -24,6 +24,7 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
+from agents.batches import LOOKED_AT_TOGETHER, in_parts, shuffled
 from agents.frame_budget import (
     BudgetTraining,
     FrameBudget,
@@ -36,7 +37,7 @@ from agents.networks import PolicyName, build_policy, ranked
 from agents.published_ocsampler import PublishedOCSampler
 from agents.saved import read_agent, require_seen
 from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
-from agents.training_videos import LOOKED_AT_TOGETHER, TrainingVideos, in_parts
+from agents.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
 from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_positive, require_seed
@@ -454,7 +455,7 @@ class OCSampler:
         generator = np.random.default_rng([settings.seed, epoch])
         draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        batches = np.array_split(generator.permutation(len(videos)), -(-len(videos) // settings.batch_size))
+        batches = shuffled(len(videos), settings.batch_size, generator)
         for batch in batches:
             features = videos.features(batch, generator if settings.flips else None)
             log_probabilities = self.policy(features)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
@@ -151,6 +152,12 @@ def descend(optimiser: torch.optim.Optimizer, losses: Iterable[torch.Tensor]) ->
         optimiser.step()
         values.append(float(loss.detach()))
     return float(np.mean(values))
+
+
+def loss_at_every_step(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of scores [B, T, C] after every frame with targets [B, C]."""
+    repeated = targets[:, None].expand(-1, scores.shape[1], -1)
+    return F.cross_entropy(scores.flatten(0, 1).float(), repeated.flatten(0, 1))
 
 
 def build_optimiser(

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts
 from agents.set_probability import all_sets
 from video_env.cache.store import Cache
 from video_env.data.sampling import segment_edges
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
 from video_env.models.backbones import FrameNetwork
-
-LOOKED_AT_TOGETHER = 32  # videos; bounds the memory that frames take
-LARGEST_IN_MEMORY = 1 << 30  # bytes of scaled frames or maps that are kept, not read anew in every epoch
 
 
 class TrainingVideos:
@@ -102,8 +100,3 @@ def random_in_segments(
     """int64 [count, N]: one random candidate in each of N uniform segments, the published baseline."""
     edges = segment_edges(num_candidates, num_frames)
     return generator.integers(edges[:-1], edges[1:], (count, num_frames))
-
-
-def in_parts(count: int, size: int) -> Iterator[np.ndarray]:
-    """0 to count − 1 in parts of at most this size, in order."""
-    yield from np.array_split(np.arange(count), -(-count // size))

@@ -21,6 +21,7 @@ from torch import nn
 
 from agents import adafocus_settings, adafocus_v2_settings, ocsampler
 from agents.adafocus import AdaFocus
+from agents.adafocus_networks import NetworkStages
 from agents.adafocus_v2 import AdaFocusV2
 from agents.ocsampler import OCSampler
 from agents.published_adafocus import PublishedAdaFocus
@@ -188,9 +189,8 @@ def _adafocus_patches(bench: Bench, sizes: Sizes, folder: Path) -> None:
                 adafocus_settings.PUBLISHED, patch_size=sizes.patch, glance_weights="random",
                 focus_weights="random", random_patches=training,
             )  # fmt: skip
-            agent = AdaFocus(cache, settings, folder=folder / "agent", device=str(device))
             # By itself: without stage 0 before it, and the caching of all patches after it.
-            stage = agent._random_patch_stage()
+            stage = NetworkStages(cache, settings, device).random_patch_stage({})
             stage.run(None)
             return videos / median_step([epoch["seconds"] for epoch in stage.history])
 

@@ -14,9 +14,9 @@ import torch
 from filelock import FileLock
 
 from agents import processes
-from agents.adafocus import CLASSIFIER, AdaFocus
 from agents.adafocus import METHODS as STAGES
-from agents.adafocus_settings import AdaFocusSettings
+from agents.adafocus import AdaFocus
+from agents.adafocus_settings import CLASSIFIER, AdaFocusSettings
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
 from agents.ocsampler import ENTRIES, OCSampler, OCSamplerSettings

@@ -121,7 +121,8 @@ def test_interrupted_stages_go_on_to_the_same_result(
     tmp_path: Path, frames: Cache, trained: AdaFocus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed once in the middle of every stage and of the caching of patches."""
-    from agents import adafocus
+    from agents import adafocus_networks, adafocus_policy
+    from agents.adafocus_networks import NetworkStages
 
     def interrupted_once(function: Callable[..., Any], at: int) -> Callable[..., Any]:
         calls = []
@@ -135,12 +136,12 @@ def test_interrupted_stages_go_on_to_the_same_result(
         return wrapped
 
     for module, name, at in (
-        (AdaFocus, "_foretelling", 2), (AdaFocus, "_random_patch_losses", 2), (adafocus, "add_patches", 1),
-        (adafocus, "roll_out", 4), (AdaFocus, "_loss_at_every_step", 2),
+        (NetworkStages, "_foretelling", 2), (NetworkStages, "_random_patch_losses", 2),
+        (adafocus_networks, "add_patches", 1), (adafocus_policy, "roll_out", 4),
+        (adafocus_policy, "loss_at_every_step", 2),
     ):  # fmt: skip
         with monkeypatch.context() as patch:
-            function = interrupted_once(getattr(module, name), at)
-            patch.setattr(module, name, staticmethod(function) if name == "_loss_at_every_step" else function)
+            patch.setattr(module, name, interrupted_once(getattr(module, name), at))
             with pytest.raises(KeyboardInterrupt):
                 AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
     resumed = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
@@ -409,6 +410,18 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     lost.fine_tune_networks()
     with pytest.raises(InputError, match="holds the patches of another stage 1"):
         lost.train_on_random_patches()
+
+
+def test_a_saved_agent_goes_on_with_the_next_stage(tmp_path: Path, known: Cache) -> None:
+    settings = AdaFocusSettings(policy=PolicyTraining(epochs=1, hidden=8))
+    agent = AdaFocus(known, settings, device="cpu")
+    agent.train_policy()
+    agent.save(tmp_path / "agent.pt")
+    loaded = AdaFocus.load(tmp_path / "agent.pt", cache=known, device="cpu")
+    for one in (agent, loaded):
+        one.fine_tune_classifier()
+    assert agent.classifier.state_dict().keys() == loaded.classifier.state_dict().keys()
+    assert all(map(torch.equal, agent.classifier.parameters(), loaded.classifier.parameters()))
 
 
 def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:

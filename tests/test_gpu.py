@@ -135,8 +135,9 @@ def test_adafocus_in_four_stages(tmp_path: Path, cache: Cache) -> None:
     agent = AdaFocus(cache, QUICK, folder=tmp_path / "agent", device=DEVICE).learn()
     assert agent.patch_cache is not None
     assert set(agent.stage_seconds) == {0, 1, 2, 3}
-    assert on_the_device(agent.glance)
-    assert on_the_device(agent.focus)
+    assert agent.networks is not None
+    assert on_the_device(agent.networks.glance)
+    assert on_the_device(agent.networks.focus)
     same_positions(agent, tmp_path, agent.patch_cache)
     # The files of the stages are read on the CPU too.
     again = AdaFocus(cache, QUICK, folder=tmp_path / "agent", device="cpu").learn()

@@ -1,0 +1,207 @@
+"""AdaFocus's stages 2 and 3: policy and classifier learn on cached glances and patches; no backbone runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agents.adafocus_settings import CLASSIFIER, POLICY, AdaFocusSettings
+from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
+from agents.patch_policy import PatchPolicy
+from agents.patch_ppo import ppo_loss, roll_out
+from agents.stage import Stage, build_optimiser, descend, loss_at_every_step
+from video_env.cache.store import Cache
+from video_env.envs.patch_select import GridPatchSelect
+from video_env.models.backbones import evaluating
+from video_env.models.classifiers import Classifier
+from video_env.models.optimise import seeded
+from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.train_backbone import label_shares
+
+
+class PolicyStages:
+    """The policy over a cache's glances and patches, and the stages that train it and the classifier.
+
+    Args:
+        cache: with ``glance`` and ``patches``.
+        settings: see ``AdaFocusSettings``.
+        classifier: over time, of the cache's features.
+        device: where both run.
+
+    Attributes:
+        policy: untrained at first.
+        shape: of the glance maps, and the number of positions, by name.
+
+    Raises:
+        CacheError: the cache lacks glances or patches.
+    """
+
+    def __init__(
+        self, cache: Cache, settings: AdaFocusSettings, classifier: Classifier, device: torch.device
+    ) -> None:
+        self.settings, self.device, self.cache, self.classifier = settings, device, cache, classifier
+        channels, height, width = cache[GLANCE].row_shape[1:]
+        positions = cache[PATCHES].row_shape[1]
+        self.shape = {"channels": channels, "height": height, "width": width, "positions": positions}
+        with seeded(settings.seed):
+            self.policy = PatchPolicy(channels, height * width, positions, hidden=settings.policy.hidden)
+        self.policy.to(device).eval()
+        self._task: GridPatchSelect | None = None
+        self._maps: torch.Tensor | None = None
+
+    def policy_stage(self, record: dict[str, Any], *, validate: bool = False) -> Stage:
+        """Stage 2: PPO on the dynamics of PatchSelect-v0; see ``PolicyTraining``.
+
+        Args:
+            record: all settings that the result depends on.
+            validate: log the top-1 on the validation split after every epoch; it does not count as training.
+
+        Raises:
+            CacheError: the cache has no training videos.
+        """
+        policy, settings, rows = self.policy, self.settings.policy, self._rows
+        optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
+
+        def epoch(generator: np.random.Generator) -> dict[str, float]:
+            task = self._training_task()
+            draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
+            reports = []
+            for videos in shuffled(len(rows), settings.batch_size, generator):
+                with self._rolling(), torch.no_grad():
+                    # A few videos at a time: their maps stay in the processor's cache.
+                    parts = np.array_split(videos, -(-len(videos) // 4))
+                    reduced = torch.cat([policy.reduced(self._rolled_maps(part)) for part in parts])
+                    rollout = roll_out(policy, reduced, task, videos, generator, draws)
+                maps = self._maps_of(videos).float()
+                for _ in range(settings.inner_steps):
+                    loss, entropy = ppo_loss(policy, maps, rollout, settings.coefficients)
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                reports.append((float(rollout.rewards.mean()), rollout.confidence, float(entropy.detach())))
+            reward, confidence, last = np.mean(reports, axis=0).tolist()
+            return {"reward": reward, "confidence": confidence, "entropy": last}
+
+        return Stage(
+            POLICY, "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser,
+            settings.epochs, epoch, record, self.settings.seed, cosine=False,
+            validate=self._validate if validate else None,
+        )  # fmt: skip
+
+    def classifier_stage(self, record: dict[str, Any], *, validate: bool = False) -> Stage:
+        """Stage 3: the classifier learns the patches that the policy chooses; see ``ClassifierTraining``.
+
+        Args:
+            record: all settings that the result depends on.
+            validate: log the top-1 on the validation split after every epoch; it does not count as training.
+
+        Raises:
+            CacheError: the cache has no training videos.
+        """
+        settings, rows = self.settings.fine_tuning, self._rows
+        self.classifier.requires_grad_(True)
+        modules = nn.ModuleDict({"classifier": self.classifier})
+        optimiser = build_optimiser(
+            settings.optimiser, [(self.classifier, settings.learning_rate)], settings.weight_decay
+        )
+        chosen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def epoch(generator: np.random.Generator) -> dict[str, float]:
+            if settings.drawn or not chosen:
+                chosen[:] = [self._chosen_features(rows, generator if settings.drawn else None)]
+            glance, patch = chosen[0]
+
+            def losses() -> Iterator[torch.Tensor]:
+                for batch in shuffled(len(rows), settings.batch_size, generator):
+                    scores = self.classifier(glance[batch], patch[batch])
+                    yield loss_at_every_step(scores, self._targets[batch])
+
+            return {"loss": descend(optimiser, losses())}
+
+        return Stage(
+            CLASSIFIER, "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
+            record, self.settings.seed, validate=self._validate if validate else None,
+        )  # fmt: skip
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """Of the training videos; an error that lists the cache's splits where there are none."""
+        return self.cache.rows("train")
+
+    @cached_property
+    def _targets(self) -> torch.Tensor:
+        return label_shares(self.cache)[self._rows].to(self.device)
+
+    def _training_task(self) -> GridPatchSelect:
+        settings = self.settings.policy
+        if self._task is None:
+            self._task = GridPatchSelect(
+                self.cache, "train", settings.reward, observation="index", device=str(self.device),
+                precision=settings.rollout_precision,
+            )  # fmt: skip
+        return self._task
+
+    def _validate(self) -> dict[str, float]:
+        """Top-1 on the validation split, with the most probable positions."""
+        rows = self.cache.rows("validation")
+        with evaluating(self.classifier):
+            scores = self.classifier(*self._chosen_features(rows, None))[:, -1]
+        labels = self.cache.index["label"].to_numpy()[rows]
+        return {"validation": float((scores.argmax(dim=-1).cpu().numpy() == labels).mean())}
+
+    @torch.no_grad()
+    def _chosen_features(
+        self, rows: np.ndarray, generator: np.random.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled glances and chosen patches' features of videos, float32 [V, T, D] each; the most probable
+        positions, or drawn ones."""
+        policy, cache = self.policy, self.cache
+        policy.eval()
+        glances, patches = [], []
+        for videos in in_parts(len(rows), 2 * LOOKED_AT_TOGETHER):
+            # As they are cached, not as rollouts round them.
+            maps = torch.from_numpy(cache[GLANCE][rows[videos]]).to(self.device)
+            maps = maps.transpose(0, 1).float()
+            log_probabilities = policy(maps)[0].cpu()
+            if generator is not None:
+                noise = generator.gumbel(size=log_probabilities.shape)
+                log_probabilities = log_probabilities + torch.from_numpy(noise)
+            positions = log_probabilities.argmax(dim=-1).numpy().T
+            count, total = positions.shape
+            entries = cache[PATCHES].entries(
+                np.repeat(rows[videos], total), np.tile(np.arange(total), count), positions.ravel()
+            )
+            patches.append(torch.from_numpy(entries).float().view(count, total, -1).to(self.device))
+            glances.append(self.classifier.pool(maps).transpose(0, 1))
+        return torch.cat(glances), torch.cat(patches)
+
+    def _maps_of(self, videos: np.ndarray) -> torch.Tensor:
+        """Glance maps of training videos (by position), [T, B, D, h, w], with the channels last in memory."""
+        if self._maps is None:
+            array = self.cache[GLANCE]
+            low = self.settings.policy.rollout_precision == "bfloat16"
+            kind = torch.bfloat16 if low else torch.half
+            if len(self._rows) * np.prod(array.row_shape) * 2 > LARGEST_IN_MEMORY:
+                maps = torch.from_numpy(array[self._rows[videos]]).to(self.device)
+                return maps.to(kind).movedim(-3, -1).contiguous().movedim(-1, -3).transpose(0, 1)
+            channels, height, width = array.row_shape[1:]
+            shape = (len(self._rows), array.row_shape[0], height, width, channels)
+            self._maps = torch.empty(shape, dtype=kind, device=self.device)
+            for position, row in enumerate(self._rows):
+                self._maps[position] = torch.from_numpy(array[int(row)]).movedim(1, -1)
+        chosen = self._maps.index_select(0, torch.from_numpy(videos).to(self.device))
+        return chosen.movedim(-1, -3).transpose(0, 1)
+
+    def _rolling(self) -> AbstractContextManager[Any]:
+        low = self.settings.policy.rollout_precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low)
+
+    def _rolled_maps(self, videos: np.ndarray) -> torch.Tensor:
+        maps = self._maps_of(videos)
+        return maps if maps.dtype == torch.bfloat16 else maps.float()
