@@ -1,7 +1,7 @@
 """AdaFocusV2 (Wang et al. 2022, arXiv 2112.14238): one stage, end to end from frames, and conditional exit.
 
-The network is in ``adafocus_v2_network``, the thresholds of the exit in ``conditional_exit``; here is the
-agent: its training on the frames of a cache, and its decisions within a budget.
+The network is in ``adafocus_v2_network``, its training in ``adafocus_v2_training``, the exit's thresholds in
+``conditional_exit``; here is the agent, with its decisions within a budget.
 """
 
 from __future__ import annotations
@@ -10,24 +10,18 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as transforms
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from agents import processes
-from agents.adafocus_v2_loss import training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.adafocus_v2_network import AdaFocusV2Network, build_network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
-from agents.augmentation import Draws
-from agents.batches import in_parts, shuffled
+from agents.adafocus_v2_training import AdaFocusV2Training
+from agents.batches import LOOKED_AT_TOGETHER, in_parts
 from agents.saved import read_agent
-from agents.stage import Stage, build_optimiser
 from video_env.cache.store import Cache, open_cache
-from video_env.data.patches import check_patch_size
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import (
@@ -38,19 +32,10 @@ from video_env.evaluation.conditional_exit import (
     thresholds_for,
 )
 from video_env.evaluation.evaluate import Recognition
-from video_env.models.backbones import (
-    FrameNetwork,
-    embedding_weights,
-    evaluating,
-    load_state,
-    load_weights,
-)
+from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
-from video_env.models.optimise import seeded
-from video_env.models.train_backbone import label_shares
 
-TOGETHER = 32  # videos that are recognised at once
 ENTRIES = {"settings", "trained_on", "seconds", "history", "shape", "network", "confidences"}
 
 
@@ -148,7 +133,9 @@ class AdaFocusV2:
         file = None if self._folder is None else self._folder / "training.pt"
         if validate:
             self._cache.rows("validation")  # its error lists the splits that there are
-        stage = self._stage(validate)
+        training = AdaFocusV2Training(self.network, self._cache, self.settings, self.device)
+        record = {**asdict(self.settings), **self._weights, "cache": self.trained_on}
+        stage = training.stage(record, self._validate if validate else None)
         processes.wait()
         self.training_seconds = stage.run(file, None if log_folder is None else Path(log_folder))
         self.history, self._trained = stage.history, True
@@ -219,7 +206,7 @@ class AdaFocusV2:
             raise InputError("frames: found no video, expected at least one")
         if not self._trained:
             raise InputError("this AdaFocusV2 has not been trained: call learn(), or load one")
-        parts = [frames[part] for part in in_parts(len(frames), TOGETHER)]
+        parts = [frames[part] for part in in_parts(len(frames), LOOKED_AT_TOGETHER)]
         if gflops is None:
             found = [self._without_exit(part) for part in parts]
         else:
@@ -335,101 +322,6 @@ class AdaFocusV2:
         agent._cache, agent._folder, agent._shape, agent._weights = cache, None, shape, {}
         return agent
 
-    # Training.
-
-    def _stage(self, validate: bool) -> Stage:
-        settings, network = self.settings, self.network
-        if settings.parts % processes.count():
-            raise InputError(
-                f"parts: found {settings.parts}, expected a multiple of the {processes.count()} processes"
-            )
-        self._rows = self._cache.rows("train")
-        self._targets = label_shares(self._cache)[self._rows]
-        groups: list[tuple[list[nn.Module], float]] = [
-            ([network.glance, network.glance_head], settings.rates.glance),
-            ([network.policy], settings.rates.policy),
-            ([network.focus, network.focus_head], settings.rates.focus),
-            ([network.classifier], settings.rates.classifier),
-        ]
-        optimiser = build_optimiser(
-            settings.optimiser,
-            [(nn.ModuleList(modules), settings.learning_rate * rate) for modules, rate in groups],
-            settings.weight_decay,
-            settings.betas,
-        )
-        loss = _Loss(network, settings)
-        trained: nn.Module = loss
-        if processes.count() > 1:
-            # Heads without a loss, where ingredients are switched off, get no gradient.
-            trained = DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
-        record = {**asdict(settings), **self._weights, "cache": self.trained_on}
-        return Stage(
-            0, "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.epochs,
-            lambda generator: self._epoch(trained, optimiser, generator), record, settings.seed,
-            validate=self._validate if validate else None,
-        )  # fmt: skip
-
-    def _epoch(
-        self, loss: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator
-    ) -> dict[str, float]:
-        settings, losses = self.settings, []
-        for batch in shuffled(len(self._rows), settings.batch_size, generator):
-            if len(batch) < settings.parts:
-                raise InputError(
-                    f"parts: found {settings.parts}, expected at most the {len(batch)} videos of a batch"
-                )
-            optimiser.zero_grad()
-            value = torch.zeros((), device=self.device)
-            statistics = RunningStatistics(self.network, settings.parts)
-            for last, part in self._own_parts(batch, generator):
-                statistics.restart()
-                # Gradients are exchanged once, with those of the last part.
-                waiting = isinstance(loss, DistributedDataParallel) and not last
-                loss.require_backward_grad_sync = not waiting  # type: ignore[assignment]
-                with seeded(part.seed):
-                    share = loss(*part.inputs) * part.share
-                (share * processes.count()).backward()  # DistributedDataParallel takes means
-                value += share.detach()
-                statistics.take()
-            statistics.settle()
-            if settings.gradient_norm:
-                nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
-            optimiser.step()
-            losses.append(processes.total(value))
-        return {"loss": float(torch.stack(losses).mean())}
-
-    def _own_parts(self, batch: np.ndarray, generator: np.random.Generator) -> Iterator[tuple[bool, _Part]]:
-        """This process's parts of a batch, and whether each is its last; every process draws for all."""
-        settings, total = self.settings, self.network.num_frames
-        augmentation = Draws.of(len(batch), settings.augmentation, generator)
-        drawn = torch.from_numpy(generator.random((len(batch), total, 2), np.float32))
-        noise = torch.from_numpy(generator.standard_normal((len(batch), total, 2), np.float32))
-        seeds = generator.integers(2**31, size=settings.parts)
-        parts = np.array_split(np.arange(len(batch)), settings.parts)
-        own = range(processes.rank(), settings.parts, processes.count())
-        for number in own:
-            chosen = parts[number]
-            frames = self._augmented(self._rows[batch[chosen]], augmentation[chosen])
-            inputs = (frames, self._targets[batch[chosen]], drawn[chosen], noise[chosen])
-            yield (
-                number == own[-1],
-                _Part(
-                    tuple(tensor.to(self.device) for tensor in inputs),
-                    len(chosen) / len(batch),
-                    int(seeds[number]),
-                ),
-            )
-
-    def _augmented(self, rows: np.ndarray, draws: Draws) -> torch.Tensor:
-        """Normalised frames in reading order, [B, T, 3, S, S]."""
-        size, clips = self.network.frame_size, []
-        frames = self._cache["frames"]
-        for row, (side, top, left, flip) in zip(rows, draws.places(size), strict=True):
-            clip = torch.from_numpy(frames[int(row)][self._order]).to(self.device).permute(0, 3, 1, 2)
-            clip = transforms.resized_crop(clip, top, left, side, side, [size, size], antialias=True)
-            clips.append(clip.flip(-1) if flip else clip)
-        return self._normalised(torch.stack(clips), draws.gains, draws.offsets)
-
     def _validate(self) -> dict[str, float]:
         labels = self._cache.index["label"].to_numpy()[self._cache.rows("validation")]
         trained, self._trained = self._trained, True
@@ -442,22 +334,8 @@ class AdaFocusV2:
     # Recognition.
 
     def _clips(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        for part in in_parts(len(rows), TOGETHER):
+        for part in in_parts(len(rows), LOOKED_AT_TOGETHER):
             yield self._cache["frames"][rows[part]]
-
-    def _normalised(
-        self, frames: torch.Tensor, gains: np.ndarray | None = None, offsets: np.ndarray | None = None
-    ) -> torch.Tensor:
-        """uint8 [B, T, 3, S, S] to float32, as both networks want it; with each video's own gain and offset
-        [B, 3] of the colour channels, as shares of 1 and of white."""
-        mean, deviation = self.network.focus.mean, self.network.focus.deviation
-        gain, offset = torch.ones_like(mean), torch.zeros_like(mean)
-        if gains is not None and offsets is not None:
-            gain, offset = (
-                torch.from_numpy(values).to(mean)[:, None, :, None, None] for values in (gains, offsets)
-            )
-        # All in one factor and one term: a pass over the frames takes as long as a small network.
-        return (frames * (gain / (255 * deviation))).add_((offset - mean * gain) / deviation)
 
     def _in_reading_order(self, frames: np.ndarray) -> torch.Tensor:
         """uint8 [B, T, S, S, 3] in time order to [B, T, 3, S, S]."""
@@ -467,7 +345,7 @@ class AdaFocusV2:
         """Scores [B, T, C] and points [B, T, 2] in reading order."""
         network = self.network
         with evaluating(network):
-            images = self._normalised(self._in_reading_order(frames))
+            images = network.normalised(self._in_reading_order(frames))
             glances = network.look(images)
             points, _ = network.policy(glances.maps)
             return network.at(images, glances, points)[0], points
@@ -488,7 +366,7 @@ class AdaFocusV2:
             for count in range(0, total, rule.every):
                 look = torch.from_numpy(there).to(self.device)
                 now = slice(count, count + rule.every)
-                scores, place, carried = network.step(self._normalised(images[look, now]), carried, count)
+                scores, place, carried = network.step(network.normalised(images[look, now]), carried, count)
                 last[look], points[look, now] = scores.float(), place.float()
                 after = count + place.shape[1]
                 sure = confidences(scores.float().cpu().numpy(), rule.criterion)
@@ -509,80 +387,6 @@ class AdaFocusV2:
         in_time[:, self._order] = positions
         probabilities = logits.float().softmax(dim=-1).cpu().numpy()
         return Recognition(probabilities, in_time, exits, exits * self._gflops_per_frame)
-
-
-class RunningStatistics:
-    """BatchNorm's running statistics while a batch is trained on in parts: every part updates those from
-    before the batch, and their mean is what stays, whichever process trained on which part."""
-
-    def __init__(self, network: nn.Module, parts: int) -> None:
-        named = network.named_buffers() if parts > 1 else ()
-        self._buffers = [b for name, b in named if name.endswith(("running_mean", "running_var"))]
-        self._parts = parts
-        self._before = self._joined()
-        self._sum = torch.zeros_like(self._before)
-
-    def restart(self) -> None:
-        self._write(self._before)
-
-    def take(self) -> None:
-        self._sum += self._joined()
-
-    def settle(self) -> None:
-        if self._buffers:
-            self._write(processes.total(self._sum) / self._parts)
-
-    def _joined(self) -> torch.Tensor:
-        return torch.cat([buffer.flatten() for buffer in self._buffers]) if self._buffers else torch.empty(0)
-
-    def _write(self, values: torch.Tensor) -> None:
-        sizes = [buffer.numel() for buffer in self._buffers]
-        for buffer, own in zip(self._buffers, values.split(sizes), strict=True):
-            buffer.copy_(own.view_as(buffer))
-
-
-class _Part(NamedTuple):
-    inputs: tuple[torch.Tensor, ...]
-    share: float
-    seed: int
-
-
-class _Loss(nn.Module):
-    """The training loss as a module, for ``DistributedDataParallel``."""
-
-    def __init__(self, network: AdaFocusV2Network, settings: AdaFocusV2Settings) -> None:
-        super().__init__()
-        self.network, self.settings = network, settings
-
-    def forward(
-        self, frames: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor, noise: torch.Tensor
-    ) -> torch.Tensor:
-        low = self.settings.precision == "bfloat16"
-        with torch.autocast(frames.device.type, torch.bfloat16, enabled=low):
-            return training_loss(self.network, frames, targets, drawn, self.settings.ingredients, noise)
-
-
-def build_network(
-    settings: AdaFocusV2Settings, *, frame_size: int, num_frames: int, classes: int
-) -> AdaFocusV2Network:
-    """The network of these settings, with random weights drawn from their seed.
-
-    Raises:
-        InputError: the patch is larger than the frame, or the networks want different inputs.
-    """
-    check_patch_size(settings.patch_size, frame_size)
-    released = settings.glance == "resnet50"
-    with seeded(settings.seed):
-        return AdaFocusV2Network(
-            FrameNetwork(
-                settings.glance, input_size=settings.glance_size,
-                interpolation="bilinear_corners" if released else "bilinear",
-            ),
-            FrameNetwork(settings.focus, input_size=settings.patch_size),
-            frame_size=frame_size, patch_size=settings.patch_size, classes=classes, num_frames=num_frames,
-            policy=settings.policy, policy_hidden=settings.policy_hidden, hidden=settings.hidden,
-            dropout=settings.dropout,
-        )  # fmt: skip
 
 
 def _gflops_per_frame(network: AdaFocusV2Network) -> float:

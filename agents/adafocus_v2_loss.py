@@ -1,33 +1,12 @@
-"""What AdaFocusV2 is trained on, and the four ingredients that make its training work."""
+"""The loss that AdaFocusV2 is trained on."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 
 from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.adafocus_v2_settings import Ingredients
 from agents.stage import loss_at_every_step
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What the paper adds, one by one, to make end-to-end training work (section 3.3 and table 6).
-
-    Attributes:
-        auxiliary: cross-entropies on the glances and on the patches of single frames, beside the
-            classifier's.
-        diversity: train on uniformly random patches too.
-        stop_gradient: the policy's loss does not reach the glance network.
-        interpolation: the loss reaches the policy through the patch; without it the policy learns by
-            REINFORCE from points drawn around its own.
-    """
-
-    auxiliary: bool = True
-    diversity: bool = True
-    stop_gradient: bool = True
-    interpolation: bool = True
-
 
 EXPLORATION, DISCOUNT = 0.1, 0.7
 
@@ -37,7 +16,7 @@ def training_loss(
     frames: torch.Tensor,
     targets: torch.Tensor,
     drawn: torch.Tensor,
-    ingredients: Ingredients = Ingredients(),
+    ingredients: Ingredients,
     noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The loss of a batch (Wang et al. 2022, AdaFocus V2, equations 5 to 7).

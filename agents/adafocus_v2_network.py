@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
+from agents.adafocus_v2_settings import AdaFocusV2Settings
 from agents.point_policies import POLICIES, FullyConnectedPolicy, PolicyName, SoftArgmaxPolicy
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork
 from video_env.models.cut_patches import cut_patches
+from video_env.models.optimise import seeded
 
 
 class CountedMaxClassifier(nn.Module):
@@ -171,6 +174,28 @@ class AdaFocusV2Network(nn.Module):
                 f"[B, {self.num_frames}, 3, {size}, {size}]"
             )
 
+    def normalised(
+        self, frames: torch.Tensor, gains: np.ndarray | None = None, offsets: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """Frames as both networks want them.
+
+        Args:
+            frames: uint8 [B, T, 3, S, S].
+            gains: float [B, 3], each video's own of the colour channels, as shares of 1.
+            offsets: float [B, 3], likewise, as shares of white.
+
+        Returns:
+            float32 [B, T, 3, S, S].
+        """
+        mean, deviation = self.focus.mean, self.focus.deviation
+        gain, offset = torch.ones_like(mean), torch.zeros_like(mean)
+        if gains is not None and offsets is not None:
+            gain, offset = (
+                torch.from_numpy(values).to(mean)[:, None, :, None, None] for values in (gains, offsets)
+            )
+        # All in one factor and one term: a pass over the frames takes as long as a small network.
+        return (frames * (gain / (255 * deviation))).add_((offset - mean * gain) / deviation)
+
     def look(self, frames: torch.Tensor) -> Glances:
         """Glance at frames [B, T, 3, S, S]."""
         # On the CPU BatchNorm's statistics over channels-last images of the published size are off by 1e-4
@@ -210,3 +235,26 @@ class AdaFocusV2Network(nn.Module):
         size = self.glance.input_size or self.frame_size
         with torch.no_grad():
             return self.glance.to("cpu").eval().maps(torch.zeros(1, 3, size, size)).shape[-1]
+
+
+def build_network(
+    settings: AdaFocusV2Settings, *, frame_size: int, num_frames: int, classes: int
+) -> AdaFocusV2Network:
+    """The network of these settings, with random weights drawn from their seed.
+
+    Raises:
+        InputError: the patch is larger than the frame, or the networks want different inputs.
+    """
+    check_patch_size(settings.patch_size, frame_size)
+    released = settings.glance == "resnet50"
+    with seeded(settings.seed):
+        return AdaFocusV2Network(
+            FrameNetwork(
+                settings.glance, input_size=settings.glance_size,
+                interpolation="bilinear_corners" if released else "bilinear",
+            ),
+            FrameNetwork(settings.focus, input_size=settings.patch_size),
+            frame_size=frame_size, patch_size=settings.patch_size, classes=classes, num_frames=num_frames,
+            policy=settings.policy, policy_hidden=settings.policy_hidden, hidden=settings.hidden,
+            dropout=settings.dropout,
+        )  # fmt: skip

@@ -6,11 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agents.adafocus_settings import OptimiserName
-from agents.adafocus_v2_loss import Ingredients
 from agents.augmentation import Augmentation
 from agents.point_policies import POLICIES, PolicyName
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What the paper adds, one by one, to make end-to-end training work (section 3.3 and table 6).
+
+    Attributes:
+        auxiliary: cross-entropies on the glances and on the patches of single frames, beside the
+            classifier's.
+        diversity: train on uniformly random patches too.
+        stop_gradient: the policy's loss does not reach the glance network.
+        interpolation: the loss reaches the policy through the patch; without it the policy learns by
+            REINFORCE from points drawn around its own.
+    """
+
+    auxiliary: bool = True
+    diversity: bool = True
+    stop_gradient: bool = True
+    interpolation: bool = True
 
 
 @dataclass(frozen=True)

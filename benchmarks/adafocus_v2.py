@@ -24,6 +24,7 @@ from torch import nn
 
 from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network, Progress
+from agents.adafocus_v2_settings import Ingredients
 from agents.published_adafocus_v2 import build_published
 from video_env.models.cut_patches import cut_patches
 from video_env.models.device import resolve_device
@@ -121,7 +122,7 @@ def training(rounds: int) -> dict[str, float]:
         return value.item()
 
     def ours(own: AdaFocusV2Network, low: bool = False) -> Callable[[], float]:
-        return lambda: step(lambda *inputs: training_loss(own, *inputs), own, low)
+        return lambda: step(lambda *inputs: training_loss(own, *inputs, Ingredients()), own, low)
 
     def theirs(glance_once: bool) -> Callable[[], float]:
         loss = Straightforward(plain, glance_once=glance_once)

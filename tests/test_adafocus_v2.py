@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.adafocus_v2 import AdaFocusV2, build_network
-from agents.adafocus_v2_loss import Ingredients, training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.adafocus_v2_settings import AdaFocusV2Settings, LearningRates
+from agents.adafocus_v2 import AdaFocusV2
+from agents.adafocus_v2_loss import training_loss
+from agents.adafocus_v2_network import AdaFocusV2Network, build_network
+from agents.adafocus_v2_settings import AdaFocusV2Settings, Ingredients, LearningRates
+from agents.adafocus_v2_training import AdaFocusV2Training
 from agents.augmentation import Augmentation
 from compare.cli import main
 from video_env.cache.derive import cache_from_arrays
@@ -263,14 +264,14 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     whole = AdaFocusV2(frames_cache, settings, folder=tmp_path / "whole").learn()
     epochs = []
 
-    def until(self: AdaFocusV2, *rest: object) -> dict[str, float]:
+    def until(self: AdaFocusV2Training, *rest: object) -> dict[str, float]:
         epochs.append(1)
         if len(epochs) == 2:
             raise _Killed
         return epoch(self, *rest)  # type: ignore[arg-type]
 
-    epoch = AdaFocusV2._epoch
-    monkeypatch.setattr(AdaFocusV2, "_epoch", until)
+    epoch = AdaFocusV2Training._epoch
+    monkeypatch.setattr(AdaFocusV2Training, "_epoch", until)
     with pytest.raises(_Killed):
         AdaFocusV2(frames_cache, settings, folder=tmp_path / "cut").learn()
     again = AdaFocusV2(frames_cache, settings, folder=tmp_path / "cut").learn()

@@ -19,6 +19,7 @@ from torch import nn
 
 from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.adafocus_v2_settings import Ingredients
 from agents.ocsampler import policy_gradient_loss
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
@@ -250,7 +251,7 @@ def adafocus_v2_loss_and_gradients(network: AdaFocusV2Network, frames: torch.Ten
             module.p = 0.0
     targets = F.one_hot(torch.as_tensor(recorded["labels"]), 200).float().to(frames.device)
     drawn = torch.as_tensor(recorded["random_actions"]).view(2, 16, 2).to(frames.device)
-    loss = training_loss(network, frames, targets, drawn)
+    loss = training_loss(network, frames, targets, drawn, Ingredients())
     loss.backward()
 
     def norm(module: nn.Module) -> float:
