@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,118 +24,23 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
-from agents.batches import LOOKED_AT_TOGETHER, in_parts, shuffled
-from agents.frame_budget import (
-    BudgetTraining,
-    FrameBudget,
-    choose_numbers,
-    right_by_number,
-    sufficient_frames,
-    train_budget,
-)
-from agents.networks import PolicyName, build_policy, ranked
+from agents.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.frame_budget import FrameBudget, choose_numbers
+from agents.networks import build_policy, ranked
+from agents.ocsampler_settings import PUBLISHED, OCSamplerSettings
+from agents.ocsampler_training import OCSamplerTraining
 from agents.published_ocsampler import PublishedOCSampler
 from agents.saved import read_agent, require_seen
-from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
-from video_env.envs.rewards import quality
-from video_env.errors import InputError, require_positive, require_seed
+from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
-from video_env.models.backbones import FrameNetwork, Interpolation, evaluating, load_state, load_weights
+from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
 
 ENTRIES = {"settings", "trained_on", "sees", "shape", "epoch", "training_seconds", "network"}
-SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
-
-
-@dataclass(frozen=True)
-class OCSamplerSettings:
-    """Settings of the agent and its training; see ``PUBLISHED`` for the released ones.
-
-    Attributes:
-        num_frames: N, frames drawn per video in training, and chosen in testing without a budget.
-        cost_per_gflop: λ, in quality per GFLOP. With it a frame-number budget is learned too, and each
-            video gets as many frames as are worth their cost (the number drawn in a training step is then
-            itself drawn from 1 to N, so that the ranking serves every number); without it, always N.
-        skim: cached (the policy is trained on the cache's skim features), or the network that is
-            trained with it, end to end from the cached frames.
-        skim_weights: what that network starts from: cache (the network that the cache's skim features
-            were computed with), torchvision, random, or a file of weights.
-        temporal_shift: shift_div of mobilenet_v2's temporal shift; 0 for none.
-        interpolation: how frames are scaled for the network: bilinear, or nearest as released.
-        policy: convolution (over time), or linear (one layer per frame, as released).
-        hidden: channels of the temporal convolutions.
-        reward: quality whose gain over the baseline is rewarded, by name (see FrameSelect-v0).
-        estimator: of the policy gradient: sampled (as published), or exact (the expected reward over
-            all sets of N frames, beyond the paper; where the cache has the subset table).
-        draws: sets drawn per video in a step, for the sampled estimator.
-        entropy: weight of the bonus on the entropy of the distribution over candidates.
-        flips: mirror half of the videos, in training from frames.
-        epochs: passes over the training videos.
-        budget_epochs: passes in which the budget is learned, after the policy.
-        batch_size: videos per step.
-        optimiser: adam or sgd.
-        learning_rate: the optimiser's, falling to 0 along a cosine.
-        momentum: of sgd.
-        weight_decay: the optimiser's.
-        gradient_norm: largest norm of the gradient.
-        seed: decides the initial weights and every draw.
-    """
-
-    num_frames: int = 2
-    cost_per_gflop: float | None = None
-    skim: SkimName = "cached"
-    skim_weights: str = "cache"
-    temporal_shift: int = 0
-    interpolation: Interpolation = "bilinear"
-    policy: PolicyName = "convolution"
-    hidden: int = 32
-    reward: str = "confidence"
-    estimator: Literal["sampled", "exact"] = "sampled"
-    draws: int = 4
-    entropy: float = 0.02
-    flips: bool = True
-    epochs: int = 30
-    budget_epochs: int = 30
-    batch_size: int = 64
-    optimiser: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 2e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    gradient_norm: float = 40.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_positive(
-            self, "num_frames", "epochs", "budget_epochs", "batch_size", "learning_rate", "draws", "hidden",
-            "gradient_norm",
-        )  # fmt: skip
-        require_seed(self.seed)
-        for name in ("entropy", "weight_decay", "momentum", "temporal_shift", "cost_per_gflop"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"{name}: found {value}, expected a number of at least 0")
-        for name, allowed in (
-            ("skim", ("cached", "small_skim", "mobilenet_v2")), ("estimator", ("sampled", "exact")),
-            ("optimiser", ("adam", "sgd")), ("policy", ("convolution", "linear")),
-            ("interpolation", ("bilinear", "nearest")),
-        ):  # fmt: skip
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
-        if self.temporal_shift and self.skim != "mobilenet_v2":
-            raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
-        quality(self.reward)
-
-
-PUBLISHED = OCSamplerSettings(
-    num_frames=6, skim="mobilenet_v2", skim_weights="torchvision", temporal_shift=10, interpolation="nearest",
-    policy="linear", reward="largest_probability", draws=1, entropy=0.1, epochs=50, batch_size=40,
-    optimiser="sgd", learning_rate=0.005, momentum=0.9, weight_decay=1e-4, gradient_norm=40.0,
-)  # fmt: skip
-"""The released settings for ActivityNet, on a cache of T = 10 candidates at 224x224."""
 
 
 class OCSampler:
@@ -283,11 +188,12 @@ class OCSampler:
         if self._cache is None:
             raise InputError("this OCSampler was loaded without a cache; load it with cache=... to train it")
         videos = [self._training_videos(cache) for cache in self._drawn or [self._cache]]
-        training = self._training_state()
+        training = OCSamplerTraining(self.policy, self.skim, self.budget, settings, self.device)
         if checkpoint is not None and checkpoint.is_file():
             self._resume(checkpoint, training)
         logger = configure(str(log_folder), ["csv", "tensorboard"]) if log_folder else Logger(None, [])
         self.network.train()
+        updated = (lambda: None) if callback is None else (lambda: callback(self))
         name = f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end")
         for epoch in tqdm(
             range(self.epoch, settings.epochs),
@@ -298,9 +204,8 @@ class OCSampler:
         ):
             begun = time.perf_counter()
             of_epoch = videos[epoch % len(videos)]
-            for key, value in self._epoch(of_epoch, training["optimiser"], epoch, callback).items():
+            for key, value in training.epoch(of_epoch, epoch, updated).items():
                 logger.record(f"train/{key}", value)
-            training["schedule"].step()
             self.epoch = epoch + 1
             self.training_seconds += time.perf_counter() - begun
             logger.dump(self.epoch)
@@ -309,7 +214,7 @@ class OCSampler:
         self.network.eval()
         if self.budget is not None:
             begun = time.perf_counter()
-            logger.record("train/budget_loss", self._learn_budget(self._training_videos(self._cache)))
+            logger.record("train/budget_loss", training.learn_budget(self._training_videos(self._cache)))
             logger.dump(self.epoch)
             self.training_seconds += time.perf_counter() - begun
         return self
@@ -353,7 +258,7 @@ class OCSampler:
                 action = (position < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
         return action.cpu().numpy().reshape(*lead, self.num_candidates), state
 
-    def save(self, path: str | Path, training: dict[str, Any] | None = None) -> None:
+    def save(self, path: str | Path, training: OCSamplerTraining | None = None) -> None:
         """Write the agent (and, for a checkpoint, its training's state) to a file, in one step."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -368,7 +273,7 @@ class OCSampler:
                 "epoch": self.epoch,
                 "training_seconds": self.training_seconds,
                 "network": self.network.state_dict(),
-                **{name: part.state_dict() for name, part in (training or {}).items()},
+                **({} if training is None else training.state_dict()),
             },
             partial,
         )
@@ -426,100 +331,6 @@ class OCSampler:
     def _training_videos(self, cache: Cache) -> TrainingVideos:
         return TrainingVideos(cache, self.settings.reward, self.skim, self.device)
 
-    def _training_state(self) -> dict[str, Any]:
-        settings = self.settings
-        learned = [self.policy, *([] if self.skim is None else [self.skim])]
-        parameters = [parameter for module in learned for parameter in module.parameters()]
-        optimiser: torch.optim.Optimizer
-        if settings.optimiser == "adam":
-            optimiser = torch.optim.Adam(
-                parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
-            )
-        else:
-            optimiser = torch.optim.SGD(
-                parameters, lr=settings.learning_rate, momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            )  # fmt: skip
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
-        return {"optimiser": optimiser, "schedule": schedule}
-
-    def _epoch(
-        self,
-        videos: TrainingVideos,
-        optimiser: torch.optim.Optimizer,
-        epoch: int,
-        callback: Callable[[OCSampler], None] | None,
-    ) -> dict[str, float]:
-        settings, totals = self.settings, np.zeros(3)
-        # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
-        generator = np.random.default_rng([settings.seed, epoch])
-        draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
-        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        batches = shuffled(len(videos), settings.batch_size, generator)
-        for batch in batches:
-            features = videos.features(batch, generator if settings.flips else None)
-            log_probabilities = self.policy(features)
-            # With a budget the ranking is used for every number of frames, so it is trained for all up to N.
-            count = (
-                settings.num_frames if self.budget is None else generator.integers(settings.num_frames) + 1
-            )
-            if settings.estimator == "exact":
-                loss, gain = self._exact_loss(videos, batch, log_probabilities, int(count))
-            else:
-                loss, gain = self._sampled_loss(
-                    videos, batch, log_probabilities, int(count), generator, draws
-                )
-            entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean()
-            optimiser.zero_grad()
-            (loss - settings.entropy * entropy).backward()
-            nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
-            optimiser.step()
-            totals += gain, float(entropy.detach()), float(loss.detach())
-            if callback is not None:
-                callback(self)
-        gain_mean, entropy_mean, loss_mean = (totals / len(batches)).tolist()
-        gain_name = "reward" if settings.estimator == "exact" else "gain_over_baseline"
-        return {gain_name: gain_mean, "entropy": entropy_mean, "loss": loss_mean}
-
-    def _sampled_loss(
-        self,
-        videos: TrainingVideos,
-        batch: np.ndarray,
-        log_probabilities: torch.Tensor,
-        count: int,
-        generator: np.random.Generator,
-        draws: torch.Generator,
-    ) -> tuple[torch.Tensor, float]:
-        """The policy-gradient loss of drawn sets, and their mean gain over the baseline."""
-        repeated = log_probabilities.repeat(self.settings.draws, 1)
-        chosen = draw_sets(repeated.detach(), count, draws)
-        gain = videos.gain(np.tile(batch, self.settings.draws), chosen.cpu().numpy(), generator)
-        return policy_gradient_loss(repeated, chosen, torch.from_numpy(gain).to(repeated)), float(gain.mean())
-
-    def _exact_loss(
-        self, videos: TrainingVideos, batch: np.ndarray, log_probabilities: torch.Tensor, count: int
-    ) -> tuple[torch.Tensor, float]:
-        """The negative expected quality over all sets of so many frames, and the expected quality."""
-        qualities = torch.from_numpy(videos.quality_of_all_sets(batch, count)).to(log_probabilities)
-        expected = (log_probability_of_all_sets(log_probabilities, count).exp() * qualities).sum(dim=-1)
-        return -expected.mean(), float(expected.detach().mean())
-
-    def _learn_budget(self, videos: TrainingVideos) -> float:
-        settings = self.settings
-        assert self.budget is not None
-        with torch.no_grad():
-            features = videos.all_features()
-            log_probabilities = self.policy(features)
-        everything = np.arange(len(videos))
-        right = right_by_number(videos.verdicts, everything, ranked(log_probabilities).cpu().numpy())
-        training = BudgetTraining(
-            settings.budget_epochs, settings.batch_size, settings.learning_rate, settings.seed
-        )
-        self.budget.train()
-        loss = train_budget(self.budget, features, log_probabilities, sufficient_frames(right), training)
-        self.budget.eval()
-        return loss
-
     def _numbers(self, features: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
         assert self.budget is not None
         assert self.cost_per_gflop is not None
@@ -568,7 +379,7 @@ class OCSampler:
             "budget": 0.0 if self.budget is None else count_gflops(self.budget, features, probabilities),
         }
 
-    def _resume(self, checkpoint: Path, training: dict[str, Any]) -> None:
+    def _resume(self, checkpoint: Path, training: OCSamplerTraining) -> None:
         saved = read_agent(checkpoint, "OCSampler", ENTRIES)
         found = OCSamplerSettings(**saved["settings"])
         if found != self.settings or saved["trained_on"] != self.trained_on:
@@ -577,22 +388,8 @@ class OCSampler:
                 f"{self.settings} on {self.trained_on}"
             )
         self.network.load_state_dict(saved["network"])
-        for name, part in training.items():
-            part.load_state_dict(saved[name])
+        training.load_state_dict(saved)
         self.epoch, self.training_seconds = saved["epoch"], saved["training_seconds"]
-
-
-def policy_gradient_loss(
-    log_probabilities: torch.Tensor, chosen: torch.Tensor, gain: torch.Tensor
-) -> torch.Tensor:
-    """REINFORCE on sets: the mean of −gain · log P(set) (Lin et al. 2022, section 3.3).
-
-    Args:
-        log_probabilities: float [B, T], the policy's.
-        chosen: int64 [B, N], the sets drawn.
-        gain: float [B], each set's reward less the baseline's.
-    """
-    return -(gain * log_set_probability(log_probabilities, chosen)).mean()
 
 
 def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) -> Cache:

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
 from agents.set_probability import log_probability_of_all_sets
 from agents.training_videos import TrainingVideos
 from video_env.cache.store import Cache

@@ -20,7 +20,8 @@ from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
 import video_env  # noqa: F401  (registers the environments)
-from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import roll_out
 from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability

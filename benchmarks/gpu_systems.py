@@ -19,7 +19,7 @@ from gpu_timing import Bench, Figure, Limits, median_seconds, median_step
 from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
-from agents import adafocus_settings, adafocus_v2_settings, ocsampler
+from agents import adafocus_settings, adafocus_v2_settings, ocsampler_settings
 from agents.adafocus import AdaFocus
 from agents.adafocus_networks import NetworkStages
 from agents.adafocus_v2 import AdaFocusV2
@@ -165,7 +165,10 @@ def _ocsampler_training(bench: Bench, sizes: Sizes, folder: Path) -> None:
                 raise _Enough
 
         settings = replace(
-            ocsampler.PUBLISHED, skim_weights="random", batch_size=sizes.ocsampler, epochs=limits.rounds + 1
+            ocsampler_settings.PUBLISHED,
+            skim_weights="random",
+            batch_size=sizes.ocsampler,
+            epochs=limits.rounds + 1,
         )
         with contextlib.suppress(_Enough):
             OCSampler(cache, settings, device=str(device)).learn(callback=enough)

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import stats
 
 from agents.adafocus_settings import AdaFocusSettings
-from agents.ocsampler import OCSamplerSettings
+from agents.ocsampler_settings import OCSamplerSettings
 from video_env.cache.store import write_bytes
 from video_env.evaluation.differences import (
     Curve,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from agents import processes
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSamplerSettings
+from agents.ocsampler_settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import entries
 from compare.published import (

@@ -19,7 +19,8 @@ from agents.adafocus import AdaFocus
 from agents.adafocus_settings import CLASSIFIER, AdaFocusSettings
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import ENTRIES, OCSampler, OCSamplerSettings
+from agents.ocsampler import ENTRIES, OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
 from agents.saved import read_agent, require_seen
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle

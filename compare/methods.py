@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from agents.adafocus_settings import AdaFocusSettings
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSamplerSettings
+from agents.ocsampler_settings import OCSamplerSettings
 from baselines.early_exit import EarlyExit
 from baselines.heuristics import HEURISTICS
 from baselines.patches import PATCH_RULES

@@ -19,7 +19,7 @@ from agents.adafocus_settings import (
     RandomPatchTraining,
 )
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSamplerSettings
+from agents.ocsampler_settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import registry
 from compare.cli import COMMANDS, main

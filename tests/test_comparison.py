@@ -15,7 +15,7 @@ import pytest
 import compare.methods
 import compare.run
 from agents.adafocus_settings import AdaFocusSettings
-from agents.ocsampler import OCSamplerSettings
+from agents.ocsampler_settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import registry
 from compare.claims import claims_page, measure_claims

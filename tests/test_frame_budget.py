@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from agents.frame_budget import choose_numbers, right_by_number, sufficient_frames
-from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
+from agents.ocsampler_training import OCSamplerTraining
 from agents.set_probability import log_set_probability
 from agents.training_videos import TrainingVideos
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
@@ -138,7 +140,8 @@ def test_exact_loss_is_the_sum_over_sets(needing: Cache) -> None:
     videos = TrainingVideos(needing, "confidence", None, agent.device)
     batch = np.array([4, 9])
     log_p = agent.policy(videos.features(batch))
-    loss, expected = agent._exact_loss(videos, batch, log_p, 3)
+    training = OCSamplerTraining(agent.policy, None, None, agent.settings, agent.device)
+    loss, expected = training.exact_loss(videos, batch, log_p, 3)
     table, total = needing["subset_confidence"][needing.rows("train")[batch]], 0.0
     for chosen in itertools.combinations(range(6), 3):
         probability = log_set_probability(log_p, torch.tensor([chosen, chosen])).exp().detach().numpy()
@@ -190,13 +193,14 @@ def test_the_published_recipe_trains(needing: Cache) -> None:
         optimiser="sgd", learning_rate=0.005, weight_decay=1e-4,
     )  # fmt: skip
     agent = OCSampler(needing, settings, device="cpu")
-    videos = agent._training_videos(needing)
-    training = agent._training_state()
+    videos = TrainingVideos(needing, settings.reward, agent.skim, agent.device)
+    training = OCSamplerTraining(agent.policy, agent.skim, None, settings, agent.device)
     generator = np.random.default_rng(0)
     log_p = agent.policy(videos.features(np.arange(4), generator))
-    loss, _ = agent._sampled_loss(videos, np.arange(4), log_p, 2, generator, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    loss, _ = training.sampled_loss(videos, np.arange(4), log_p, 2, generator, draws)
     loss.backward()
-    assert isinstance(training["optimiser"], torch.optim.SGD)
+    assert isinstance(training.optimiser, torch.optim.SGD)
     assert agent.skim is not None
     assert all(p.grad is not None and p.grad.isfinite().all() for p in agent.skim.parameters())
 
@@ -218,7 +222,7 @@ def test_training_takes_the_other_draws_in_turn(tmp_path: Path, needing: Cache) 
 
 def test_mirroring_is_of_whole_videos(needing: Cache) -> None:
     agent = OCSampler(needing, FROM_FRAMES, device="cpu")
-    videos = agent._training_videos(needing)
+    videos = TrainingVideos(needing, FROM_FRAMES.reward, agent.skim, agent.device)
     seen: list[torch.Tensor] = []
     agent.skim.look = lambda images: seen.append(images) or images.mean(dim=(2, 3, 4))  # type: ignore[method-assign,union-attr]
     videos.features(np.arange(20))

@@ -23,7 +23,8 @@ from agents.adafocus_settings import (
 )
 from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
 from agents.set_probability import all_sets, log_probability_of_all_sets, log_set_probability
 from baselines.sb3 import SB3Settings, load_sb3, train_sb3
 from tests.conftest import write_cache, write_patch_cache

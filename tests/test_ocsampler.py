@@ -10,7 +10,8 @@ import pytest
 import torch
 from stable_baselines3 import DQN
 
-from agents.ocsampler import OCSampler, OCSamplerSettings
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import OCSamplerSettings
 from agents.set_probability import all_sets, draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.ocsampler import PUBLISHED, OCSampler
+from agents.ocsampler import OCSampler
+from agents.ocsampler_settings import PUBLISHED
 from agents.published import load_published
 from agents.published_ocsampler import PublishedOCSampler
 from compare.cli import main

@@ -20,7 +20,7 @@ from torch import nn
 from agents.adafocus_v2_loss import training_loss
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import Ingredients
-from agents.ocsampler import policy_gradient_loss
+from agents.ocsampler_training import policy_gradient_loss
 from agents.patch_policy import PatchPolicy
 from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
 from agents.published import load_published

@@ -1,0 +1,100 @@
+"""Settings of OCSampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agents.networks import PolicyName
+from video_env.envs.rewards import quality
+from video_env.errors import InputError, require_positive, require_seed
+from video_env.models.backbones import Interpolation
+
+SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
+
+
+@dataclass(frozen=True)
+class OCSamplerSettings:
+    """Settings of the agent and its training; see ``PUBLISHED`` for the released ones.
+
+    Attributes:
+        num_frames: N, frames drawn per video in training, and chosen in testing without a budget.
+        cost_per_gflop: λ, in quality per GFLOP. With it a frame-number budget is learned too, and each
+            video gets as many frames as are worth their cost (the number drawn in a training step is then
+            itself drawn from 1 to N, so that the ranking serves every number); without it, always N.
+        skim: cached (the policy is trained on the cache's skim features), or the network that is
+            trained with it, end to end from the cached frames.
+        skim_weights: what that network starts from: cache (the network that the cache's skim features
+            were computed with), torchvision, random, or a file of weights.
+        temporal_shift: shift_div of mobilenet_v2's temporal shift; 0 for none.
+        interpolation: how frames are scaled for the network: bilinear, or nearest as released.
+        policy: convolution (over time), or linear (one layer per frame, as released).
+        hidden: channels of the temporal convolutions.
+        reward: quality whose gain over the baseline is rewarded, by name (see FrameSelect-v0).
+        estimator: of the policy gradient: sampled (as published), or exact (the expected reward over
+            all sets of N frames, beyond the paper; where the cache has the subset table).
+        draws: sets drawn per video in a step, for the sampled estimator.
+        entropy: weight of the bonus on the entropy of the distribution over candidates.
+        flips: mirror half of the videos, in training from frames.
+        epochs: passes over the training videos.
+        budget_epochs: passes in which the budget is learned, after the policy.
+        batch_size: videos per step.
+        optimiser: adam or sgd.
+        learning_rate: the optimiser's, falling to 0 along a cosine.
+        momentum: of sgd.
+        weight_decay: the optimiser's.
+        gradient_norm: largest norm of the gradient.
+        seed: decides the initial weights and every draw.
+    """
+
+    num_frames: int = 2
+    cost_per_gflop: float | None = None
+    skim: SkimName = "cached"
+    skim_weights: str = "cache"
+    temporal_shift: int = 0
+    interpolation: Interpolation = "bilinear"
+    policy: PolicyName = "convolution"
+    hidden: int = 32
+    reward: str = "confidence"
+    estimator: Literal["sampled", "exact"] = "sampled"
+    draws: int = 4
+    entropy: float = 0.02
+    flips: bool = True
+    epochs: int = 30
+    budget_epochs: int = 30
+    batch_size: int = 64
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 2e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    gradient_norm: float = 40.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(
+            self, "num_frames", "epochs", "budget_epochs", "batch_size", "learning_rate", "draws", "hidden",
+            "gradient_norm",
+        )  # fmt: skip
+        require_seed(self.seed)
+        for name in ("entropy", "weight_decay", "momentum", "temporal_shift", "cost_per_gflop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InputError(f"{name}: found {value}, expected a number of at least 0")
+        for name, allowed in (
+            ("skim", ("cached", "small_skim", "mobilenet_v2")), ("estimator", ("sampled", "exact")),
+            ("optimiser", ("adam", "sgd")), ("policy", ("convolution", "linear")),
+            ("interpolation", ("bilinear", "nearest")),
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+        if self.temporal_shift and self.skim != "mobilenet_v2":
+            raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
+        quality(self.reward)
+
+
+PUBLISHED = OCSamplerSettings(
+    num_frames=6, skim="mobilenet_v2", skim_weights="torchvision", temporal_shift=10, interpolation="nearest",
+    policy="linear", reward="largest_probability", draws=1, entropy=0.1, epochs=50, batch_size=40,
+    optimiser="sgd", learning_rate=0.005, momentum=0.9, weight_decay=1e-4, gradient_norm=40.0,
+)  # fmt: skip
+"""The released settings for ActivityNet, on a cache of T = 10 candidates at 224x224."""
