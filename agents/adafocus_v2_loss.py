@@ -40,10 +40,11 @@ def training_loss(
         frames.device.type, enabled=False
     ):  # a point in half precision is off by half a pixel
         points, _ = network.policy(maps.float())
-    means = points
+    means, around = points, points
     if not ingredients.interpolation:
         assert noise is not None
-        points = (points + EXPLORATION * noise).clamp(0, 1).detach()
+        around = (points + EXPLORATION * noise).detach()
+        points = around.clamp(0, 1)
     branches = [network.at(frames, glances, points)]
     if ingredients.diversity:
         branches.append(network.at(frames, glances, drawn))
@@ -53,15 +54,16 @@ def training_loss(
         glance = loss_at_every_step(network.glance_head(glances.pooled), targets)
         loss = loss + torch.stack(patches).mean() + glance
     if not ingredients.interpolation:
-        loss = loss + _reinforce(means, points, [logits for logits, _ in branches], targets)
+        loss = loss + _reinforce(means, around, [logits for logits, _ in branches], targets)
     return loss
 
 
 def _reinforce(
     means: torch.Tensor, points: torch.Tensor, branches: list[torch.Tensor], targets: torch.Tensor
 ) -> torch.Tensor:
-    """REINFORCE with the first AdaFocus's reward: the true class's probability with the drawn points, less
-    that with random ones (where there are such), discounted and standardised."""
+    """REINFORCE on points drawn around the means, as they were before they were clamped to the frame. The
+    reward is the true class's probability with them, less that of the branch with random points (where there
+    is one), discounted and standardised; the first AdaFocus takes one random patch at the same state."""
     with torch.no_grad():
         confidence = [(logits.softmax(dim=-1) * targets[:, None]).sum(dim=-1) for logits in branches]
         reward = confidence[0] - (confidence[1] if len(confidence) > 1 else 0)

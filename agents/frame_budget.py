@@ -3,12 +3,13 @@
 The paper (Lin et al. 2022) adds a module on the skim features that predicts, for each video,
 how many frames to process; its code was not released, so this is our reading of it. The policy ranks the
 candidates. A number n *suffices* for a video if the recognizer is right on the n best of them and stays
-right for every larger number; where it is not even right on all T, T is taken to suffice. The head
-learns, for every n, the chance that n suffices. At test time it takes the n that maximises
+right for every larger number; where it is not even right on all T, no number does. The head learns, for every
+n, the chance that n suffices. At test time it takes the n that maximises
 
     P(n suffices) − λ · n · (GFLOPs of a frame),
 
-which is FrameSelect's aim with the quality ``correct``: λ sweeps the trade-off without a new training.
+near to FrameSelect's aim with the quality ``correct``: λ sweeps the trade-off without a new training, and a
+video that is lost on any number gets one frame.
 """
 
 from __future__ import annotations
@@ -70,18 +71,16 @@ class BudgetTraining:
 
 
 def sufficient_frames(right: np.ndarray) -> np.ndarray:
-    """The smallest number of frames that suffices.
+    """The smallest number of frames that suffices, one more than there are where none does.
 
     Args:
         right: bool [B, T]; entry n − 1 says whether the recognizer is right on the n best frames.
 
     Returns:
-        int64 [B], 1 to T: the smallest n that is right and stays right for all larger numbers; T where
-        even all T frames are wrong.
+        int64 [B], 1 to T + 1: the smallest n that is right and stays right for all larger numbers.
     """
-    num_candidates = right.shape[1]
     ends_right = right[:, ::-1].cumprod(axis=1).sum(axis=1)
-    return np.minimum(num_candidates - ends_right + 1, num_candidates)
+    return right.shape[1] - ends_right + 1
 
 
 def right_by_number(verdicts: Verdicts, video: np.ndarray, ranked: np.ndarray) -> np.ndarray:
@@ -114,7 +113,7 @@ def train_budget(
         head: on the device of the features.
         features: float [V, T, D], skim features of the training videos.
         log_probabilities: float [V, T], the policy's.
-        enough: int64 [V], 1 to T, by ``sufficient_frames``.
+        enough: int64 [V], 1 to T + 1, by ``sufficient_frames``.
         settings: see ``BudgetTraining``.
     """
     generator = np.random.default_rng(settings.seed)

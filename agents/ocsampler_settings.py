@@ -21,7 +21,8 @@ class OCSamplerSettings:
         num_frames: N, frames drawn per video in training, and chosen in testing without a budget.
         cost_per_gflop: λ, in quality per GFLOP. With it a frame-number budget is learned too, and each
             video gets as many frames as are worth their cost (the number drawn in a training step is then
-            itself drawn from 1 to N, so that the ranking serves every number); without it, always N.
+            itself drawn from 1 to N, so that the ranking serves every number up to N; what follows goes on in
+            its order); without it, always N.
         skim: cached (the policy is trained on the cache's skim features), or the network that is
             trained with it, end to end from the cached frames.
         skim_weights: what that network starts from: cache (the network that the cache's skim features

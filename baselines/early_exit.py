@@ -28,7 +28,7 @@ class EarlyExit:
         cache: whose recognizer decides.
         split: of the videos that it will act on.
         mean_frames: budget, frames per training video on average, 1 to T.
-        rule: when a video is left.
+        rule: when a video is left; its scores are here the logarithms of the class probabilities.
 
     Attributes:
         thresholds: float32 [T], after each number of frames.

@@ -50,14 +50,12 @@ def main() -> None:
             room = agent.network.frame_size - agent.network.patch_size
             spread = float(points.std(axis=0).mean()) * room
             measured = {"top1": table["correct"].mean(), "spread_pixels": spread}
-            rows.append(
-                {"variant": name, "seed": seed, **measured, "training_seconds": agent.training_seconds}
-            )
+            rows.append({"variant": name, "seed": seed, **measured})
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out, index=False, float_format="%.4f")
-    print(table.groupby("variant", sort=False)[["top1", "spread_pixels", "training_seconds"]].mean().round(3))
+    print(table.groupby("variant", sort=False)[["top1", "spread_pixels"]].mean().round(3))
     print(f"written: {options.out}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 
 from compare.entries import untrained_entry
 from compare.summary import write_summary
@@ -31,9 +32,25 @@ def test_bootstrap_interval_is_the_normal_one_for_many_videos() -> None:
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.004)
 
 
+def test_bootstrap_interval_is_that_of_scipy_for_many_videos() -> None:
+    values = np.random.default_rng(0).normal(size=300)
+    expected = bootstrap(
+        (values,), np.mean, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert bootstrap_interval(values[None]) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_resampled_means_vary_as_means_of_seeds_do(seeds: int) -> None:
+    """Of independent values with variance s², their mean has s²/S."""
+    of_seeds = np.random.default_rng(0).normal(size=(seeds, 1, 1))
+    found = resampled_means(np.repeat(of_seeds, 5, axis=1), resamples=20_000)
+    assert found.var() == pytest.approx(of_seeds.var(ddof=1) / seeds, rel=0.05)
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_resampled_means_are_the_bootstrap(seeds: int) -> None:
-    """Their quantiles are scipy's interval, drawn entry by entry."""
+    """Their quantiles are the interval that is drawn entry by entry."""
     values = np.random.default_rng(1).normal(size=(seeds, 300, 2)) + np.arange(seeds)[:, None, None]
     means = resampled_means(values, resamples=4000)
     for column in range(2):
@@ -97,6 +114,13 @@ def test_area_leaves_out_what_shares_no_range_with_the_others() -> None:
     areas, ends = area_under_curve(summarise(pd.concat(tables)))
     assert ends == (2, 3)
     assert areas.to_dict() == pytest.approx({"uniform": 0.65, "b": 0.85, "c": 0.7})
+
+
+def test_patches_have_no_share_of_the_gain_over_whole_frames() -> None:
+    patches = table("patches", "36²", 0.9, 2, 2).assign(exit_after=2)
+    gain = summarise(pd.concat([curves(), patches])).set_index("method")["share_of_oracle_gain"]
+    assert np.isnan(gain["patches"])
+    assert gain["mine"].notna().all()
 
 
 def test_gain_is_missing_without_its_ends() -> None:

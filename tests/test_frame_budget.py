@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.frame_budget import choose_numbers, right_by_number, sufficient_frames
+from agents.frame_budget import (
+    BudgetTraining,
+    FrameBudget,
+    choose_numbers,
+    right_by_number,
+    sufficient_frames,
+    train_budget,
+)
 from agents.ocsampler import OCSampler
 from agents.ocsampler_settings import OCSamplerSettings
 from agents.ocsampler_training import OCSamplerTraining
@@ -83,9 +90,24 @@ def test_the_smallest_number_that_is_right_and_stays_right() -> None:
     right = np.array(list(itertools.product([False, True], repeat=5)))
 
     def by_rule(row: np.ndarray) -> int:
-        return next((n for n in range(1, 6) if row[n - 1 :].all()), 5)
+        return next((n for n in range(1, 6) if row[n - 1 :].all()), 6)
 
     assert sufficient_frames(right).tolist() == [by_rule(row) for row in right]
+
+
+def test_a_lost_video_gets_one_frame() -> None:
+    """Every second video is right on three frames, the others on none; one feature tells them apart."""
+    lost = np.arange(64) % 2 == 1
+    features = torch.from_numpy(np.where(lost, 1.0, -1.0)).float()[:, None, None] * torch.tensor([1.0, -1.0])
+    features = features.expand(-1, 6, -1)
+    log_p = torch.full((64, 6), -np.log(6))
+    torch.manual_seed(0)
+    head = FrameBudget(2, 6)
+    enough = sufficient_frames(np.where(lost[:, None], False, np.arange(6) >= 2))
+    train_budget(head, features, log_p, enough, BudgetTraining(40, 16, 1e-2, seed=0))
+    with torch.no_grad():
+        numbers = choose_numbers(head(features, log_p), cost_per_frame=0.05).numpy()
+    assert (numbers == np.where(lost, 1, 3)).all()
 
 
 def test_right_by_number_asks_for_the_best_frames(needing: Cache) -> None:

@@ -391,7 +391,7 @@ class PatchSelectEnv(TaskEnv[Looking]):
     | --- | --- |
     | `contrast` | the true class's probability with the chosen patch minus with a random patch at the same recurrent state (published default, `random`) |
     | `confidence` | the true class's probability (published, `conf`) |
-    | `increment` | its increase over the last step (published, `prev`; 1/C before the first) |
+    | `increment` | its increase over the last step (published, `prev`, which starts from 0; here from 1/C) |
     | `correct` | increase of: 1 if the prediction is right, else 0 |
     | `log_confidence` | increase of the logarithm of the true class's probability |
     | `margin` | increase of the true class's probability minus the largest other |

@@ -32,8 +32,9 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
         interval: top-1 minus that of uniform frames (and of all frames) at equal GFLOPs, on the same seeds
         and videos (see ``differences``); missing where there are no such.
     """
-    rows = []
+    rows, of_patches = [], []
     for (method, setting), group in results.groupby(["method", "setting"], sort=False):
+        of_patches.append("exit_after" in group and bool(group["exit_after"].notna().any()))
         correct = group.pivot(index="seed", columns="video", values="correct").to_numpy(float)
         seeds = [of_seed.sort_values("video") for _, of_seed in group.groupby("seed")]
         if metric == "top1":
@@ -56,7 +57,8 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
             }
         )
     summary = pd.DataFrame(rows)
-    summary.insert(list(summary.columns).index("frames") + 1, "share_of_oracle_gain", oracle_gain(summary))
+    gain = oracle_gain(summary).mask(np.array(of_patches))  # of a frame with a patch not all is seen
+    summary.insert(list(summary.columns).index("frames") + 1, "share_of_oracle_gain", gain)
     summary = summary.join(_differences_to_uniform(results, summary))
     order = {method: number for number, method in enumerate(summary["method"].unique())}
     return summary.sort_values(
