@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-slow check docs clean
 
 demo: .venv/installed
 	$(BIN)/video-env demo
@@ -10,6 +10,9 @@ demo: .venv/installed
 # One process per core, with one thread each; the tests of a file share what they make.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-slow: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 docs: .venv/installed
 	$(BIN)/python -m sphinx -W --keep-going -n -b html docs build/docs

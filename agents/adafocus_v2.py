@@ -324,11 +324,9 @@ class AdaFocusV2:
 
     def _validate(self) -> dict[str, float]:
         labels = self._cache.index["label"].to_numpy()[self._cache.rows("validation")]
-        trained, self._trained = self._trained, True
         found = [
-            self.recognise(frames).probabilities for frames in self._clips(self._cache.rows("validation"))
+            self._without_exit(frames).probabilities for frames in self._clips(self._cache.rows("validation"))
         ]
-        self._trained = trained
         return {"validation": float((np.concatenate(found).argmax(axis=-1) == labels).mean())}
 
     # Recognition.

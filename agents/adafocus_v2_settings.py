@@ -33,7 +33,7 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Learning rates of the parts, as multiples of ``learning_rate``; the focus network's is 1 of it.
+    """Learning rates of the parts, as multiples of ``learning_rate``.
 
     Attributes:
         glance: of the glance network and its auxiliary head.

@@ -135,6 +135,7 @@ class OCSampler:
         self.cost_per_gflop = settings.cost_per_gflop
         self._costs = self._count_gflops()
         self.epoch = 0
+        self._loaded = False
         self.training_seconds = 0.0
         self._draws = torch.Generator(self.device).manual_seed(settings.seed)
 
@@ -182,11 +183,11 @@ class OCSampler:
             callback: called after every update of the policy.
 
         Raises:
-            InputError: the checkpoint belongs to other settings, or the agent was loaded without a cache.
+            InputError: the checkpoint belongs to other settings, or the agent was loaded.
         """
         settings = self.settings
-        if self._cache is None:
-            raise InputError("this OCSampler was loaded without a cache; load it with cache=... to train it")
+        if self._cache is None or self._loaded:
+            raise InputError("this OCSampler was loaded; to train one, make a new OCSampler on the cache")
         videos = [self._training_videos(cache) for cache in self._drawn or [self._cache]]
         training = OCSamplerTraining(self.policy, self.skim, self.budget, settings, self.device)
         if checkpoint is not None and checkpoint.is_file():
@@ -283,8 +284,7 @@ class OCSampler:
     def load(
         cls, path: str | Path, *, cache: str | Path | Cache | None = None, device: str = "auto"
     ) -> OCSampler:
-        """Read an agent from a file. A cache is needed to train it further, and to act on index
-        observations.
+        """Read an agent from a file. A cache is needed to act on index observations.
 
         Raises:
             InputError: the file is missing or holds no OCSampler, or the cache has another number of
@@ -306,6 +306,7 @@ class OCSampler:
         load_state(agent.network, saved["network"], where=f"agent {path}")
         agent.network.eval()
         agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
+        agent._loaded = True
         return agent
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Literal
 
 from agents.networks import PolicyName
 from video_env.envs.rewards import quality
-from video_env.errors import InputError, require_positive, require_seed
+from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import Interpolation
 
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
@@ -86,8 +86,7 @@ class OCSamplerSettings:
             ("optimiser", ("adam", "sgd")), ("policy", ("convolution", "linear")),
             ("interpolation", ("bilinear", "nearest")),
         ):  # fmt: skip
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+            require_choice(name, getattr(self, name), allowed)
         if self.temporal_shift and self.skim != "mobilenet_v2":
             raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
         quality(self.reward)

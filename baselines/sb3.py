@@ -227,7 +227,7 @@ def train_sb3(
 
 
 def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> BaseAlgorithm:
-    env = _make(cache, settings, "train", tuned.num_envs)
+    env, on = _make(cache, settings, "train", tuned.num_envs), resolve_device(device)
     arguments = dict(tuned.arguments)
     try:
         if arguments.pop("noise_type", None):
@@ -236,7 +236,7 @@ def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> Ba
                 np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
             )
         return ALGORITHMS[settings.algorithm].kind(
-            tuned.policy, env, device=resolve_device(device), seed=settings.seed,
+            tuned.policy, env, device=on, seed=settings.seed,
             policy_kwargs=_on(cache, tuned.policy_options), **arguments,
         )  # fmt: skip
     except (AssertionError, TypeError, ValueError) as error:

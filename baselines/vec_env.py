@@ -116,6 +116,10 @@ class StableBaselinesVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        if indices is not None:
+            raise InputError(
+                f"set_attr {attr_name}: found indices {indices}, expected none: all share one task"
+            )
         setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **options: Any) -> list[Any]:

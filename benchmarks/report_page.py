@@ -149,7 +149,6 @@ def main() -> None:
                 "a filter, until the videos stand there: seconds": opened["filter"].median(),
                 "the next 10 videos: seconds": opened["page"].median(),
             },
-            Path("docs/results"),
         )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -72,7 +71,7 @@ def main() -> None:
         ratio = median_ratio(seconds["CartPole-v1"], seconds["FrameSelect-v0"])
         results[f"{name}: ratio (aim 0.8)"] = ratio
         results[f"{name}: settings"] = str(settings)
-    write_report("sb3_adapter", results, Path("docs/results"))
+    write_report("sb3_adapter", results)
 
 
 if __name__ == "__main__":

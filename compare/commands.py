@@ -57,7 +57,7 @@ def cache(
     videos: Path,
     annotations: Path,
     out: Path,
-    annotation_format: Literal["csv"] = "csv",
+    annotation_format: Literal[tuple(READERS)] = "csv",  # type: ignore[valid-type]
     skim: BackboneName | Literal["none"] = "mobilenet_v2",
     skim_weights: str = "torchvision",
     embedding: BackboneName | Literal["none"] = "resnet50",

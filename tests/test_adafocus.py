@@ -267,7 +267,7 @@ def test_glance_features_are_the_same_by_index(patch_cache: Cache) -> None:
 
 
 def test_published_settings() -> None:
-    """The released settings as PUBLISHED.md of the project states them."""
+    """The released settings as the released code has them."""
     assert (PUBLISHED.glance, PUBLISHED.focus, PUBLISHED.classifier, PUBLISHED.hidden) == (
         "mobilenet_v2", "resnet50", "gru", 1024,
     )  # fmt: skip

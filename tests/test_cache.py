@@ -357,6 +357,9 @@ def test_derived_caches(tmp_path: Path, cache: Cache) -> None:
     fewer = derive(cache, tmp_path / "fewer", ["skim"])
     assert fewer.arrays == ("skim",)
     assert np.array_equal(fewer["skim"][:], cache["skim"][:])
+    assert derive(cache, tmp_path / "fewer", ["skim"]).identity == fewer.identity
+    with pytest.raises(CacheError, match="fewer: holds a cache that was not derived from"):
+        derive(cache, tmp_path / "fewer", ["skim", "frames"])
     small = extract(cache, tmp_path / "small", {"train": 3, "test": 2}, frame_size=8)
     assert small["frames"].row_shape == (6, 8, 8, 3)
     assert small.index["video"].tolist() == ["video-00", "video-01", "video-02", "video-16", "video-17"]

@@ -22,6 +22,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import video_env  # noqa: F401  (registers the environments)
+from compare import registry
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
@@ -211,7 +212,6 @@ def test_example_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_example_of_a_method(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = pytest.importorskip("compare.registry")
     monkeypatch.syspath_prepend(str(DOCS / "examples"))
     own = importlib.import_module("my_method")
     job = registry.Job(cache=cache, split="test", seed=0, folder=tmp_path)

@@ -303,6 +303,16 @@ def test_bad_arguments_explain_themselves(environment: str, options: dict, messa
         gym.make(environment, **options)
 
 
+def test_an_episode_that_ended_does_not_go_on(cache: Cache) -> None:
+    env = gym.make("FrameSelect-v0", cache=cache).unwrapped
+    env.reset(seed=0)
+    assert env.step(cache.num_candidates)[2]
+    with pytest.raises(gym.error.ResetNeeded, match="has ended"):
+        env.step(0)
+    env.reset(seed=1)
+    assert not env.step(0)[2]
+
+
 def test_bad_actions_explain_themselves(cache: Cache) -> None:
     env = gym.make("FrameSelect-v0", cache=cache).unwrapped
     with pytest.raises(gym.error.ResetNeeded):

@@ -272,6 +272,9 @@ def test_what_cannot_be_trained_says_why(tmp_path: Path, known_cache: Cache, nee
     agent = OCSampler(needing, FROM_FRAMES, device="cpu")
     agent.save(tmp_path / "agent.pt")
     alone = OCSampler.load(tmp_path / "agent.pt", device="cpu")
+    for loaded in (alone, OCSampler.load(tmp_path / "agent.pt", cache=needing, device="cpu")):
+        with pytest.raises(InputError, match="was loaded; to train one, make a new OCSampler"):
+            loaded.learn()
     with pytest.raises(InputError, match="found video, expected frames, or video where"):
         alone.predict({"video": np.array([0])})
     with pytest.raises(InputError, match=r"frames: found shape \(3, 16, 16, 3\)"):

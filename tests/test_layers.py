@@ -48,8 +48,9 @@ FILES = [
 def test_imports_go_down_only(file: Path) -> None:
     module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     own = layer_of(module)
-    if own is None:
-        return
+    if module == "video_env":
+        return  # it registers the environments, whatever else is imported
+    assert own is not None, f"{module} is in no layer: give it one above"
     for imported in imports(file):
         other = layer_of(imported)
         if other is not None:

@@ -57,7 +57,7 @@ def test_counted_cost_is_the_published_one(num_frames: int, gflops: float) -> No
 
 
 def test_published_settings() -> None:
-    """The released settings as PUBLISHED.md of the project states them."""
+    """The released settings as the released code has them."""
     settings = PUBLISHED
     assert (settings.num_frames, settings.temporal_shift, settings.entropy) == (6, 10, 0.1)
     assert (settings.optimiser, settings.learning_rate, settings.momentum) == ("sgd", 0.005, 0.9)

@@ -33,9 +33,18 @@ def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = F
         out: folder of the new cache.
         arrays: which arrays to take over.
         networks: take the stored networks over too.
+
+    Raises:
+        CacheError: at ``out`` lies a cache of other videos, or with other values in these arrays.
     """
     if (out / "meta.json").exists():
-        return Cache(out)
+        there = Cache(out)
+        same = there.meta["build"]["annotations"] == cache.meta["build"]["annotations"]
+        if not same or any(
+            name not in there or there.content(name) != cache.content(name) for name in arrays
+        ):
+            raise CacheError(f"{out}: holds a cache that was not derived from {cache.path}; delete it")
+        return there
     meta = dict(cache.meta)
     meta["arrays"] = {name: meta["arrays"][cache[name].folder.name] for name in arrays}
     meta["networks"] = cache.meta["networks"] if networks else {}

@@ -32,6 +32,10 @@ import pyarrow.parquet
 from video_env.errors import InputError
 
 FORMAT_VERSION = 1
+_ENTRIES = {
+    "arrays", "build", "classes", "frame_size", "gflops", "index_sha256", "networks", "num_candidates",
+    "shard_rows",
+}  # fmt: skip
 
 # How a user makes an array that is missing.
 MADE_BY = {
@@ -417,7 +421,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text())
         version = meta["format_version"]
-        missing = {"arrays", "shard_rows", "classes", "gflops", "networks"} - set(meta)
+        missing = _ENTRIES - set(meta)
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{file}: damaged, no readable format version ({error})") from error
     if version != FORMAT_VERSION:

@@ -67,16 +67,9 @@ class FrameSelect:
         self.observation = check_observation(observation)
         self.verdicts = Verdicts(self.cache, self.rows)
         self._quality = quality(reward)
-        gflops = self.cache.gflops
-        self.frame_gflops = known_gflops(self.cache, gflops, "embedding") + known_gflops(
-            self.cache, gflops, "hidden"
-        )
-        skim = (
-            known_gflops(self.cache, gflops, "skim") * self.num_candidates
-            if skim_gflops is None
-            else skim_gflops
-        )
-        self.fixed_gflops = skim + known_gflops(self.cache, gflops, "output")
+        self.frame_gflops = known_gflops(self.cache, "embedding") + known_gflops(self.cache, "hidden")
+        skim = known_gflops(self.cache, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
+        self.fixed_gflops = skim + known_gflops(self.cache, "output")
         self.selector_gflops = float(selector_gflops)
         self._names = self.cache.index["video"].to_numpy(object)[self.rows]
         self._bits = subset_bits(self.num_candidates)

@@ -29,8 +29,9 @@ def check_cost(cost_per_gflop: float) -> float:
     return float(cost_per_gflop)
 
 
-def known_gflops(cache: Cache, gflops: dict[str, float], part: str) -> float:
+def known_gflops(cache: Cache, part: str) -> float:
     """The cost of a part of the recognizer, or InputError where the cache does not state it."""
+    gflops = cache.gflops
     if part not in gflops:
         raise InputError(
             f"cache {cache.path}: meta.json states no GFLOPs of {part!r}; it has "

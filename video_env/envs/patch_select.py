@@ -92,9 +92,8 @@ class PatchSelect:
         self.selector_gflops = float(selector_gflops)
         self._maps = self.cache["glance"]
         self.num_frames, self.num_positions = self.cache["patches"].row_shape[:2]
-        gflops = self.cache.gflops
-        self.glance_gflops = known_gflops(self.cache, gflops, "glance")
-        self.look_gflops = known_gflops(self.cache, gflops, "patches")
+        self.glance_gflops = known_gflops(self.cache, "glance")
+        self.look_gflops = known_gflops(self.cache, "patches")
         # A classifier that was passed in is not touched: this one is a copy of its own.
         own = load_classifier(self.cache) if classifier is None else copy.deepcopy(classifier).eval()
         self.look_gflops += own.gflops()
@@ -129,8 +128,6 @@ class PatchSelect:
         )
 
     def step(self, state: Looking, action: np.ndarray) -> tuple[Looking, np.ndarray, np.ndarray]:
-        if (state.frame >= self.num_frames).any():
-            raise gym.error.ResetNeeded("this episode has ended; call reset first")
         batch, labels = np.arange(len(action)), self._labels[state.video]
         looks = self._check(action)
         alternatives = [self._surrounding(action)]

@@ -108,20 +108,25 @@ class TaskEnv(_View[State], gym.Env[Arrays, Any]):
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = task.observation_space  # type: ignore[assignment]
         self.action_space = task.action_space
+        self._ended = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:
         super().reset(seed=seed)
         self.state = self.task.begin(self._draw(self.np_random, 1, options), self.np_random)
+        self._ended = False
         return self._first(self.task.observe(self.state)), self._info()
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         state = self._running()
+        if self._ended:
+            raise gym.error.ResetNeeded("this episode has ended; call reset first")
         _require_valid(self.action_space, action)
         self.state, reward, terminated = self.task.step(state, np.asarray(action)[None])
+        self._ended = bool(terminated[0])
         observation = self._first(self.task.observe(self.state))
-        return observation, float(reward[0]), bool(terminated[0]), False, self._info()
+        return observation, float(reward[0]), self._ended, False, self._info()
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         return self.task.render(self._running(), 0) if self.render_mode else None

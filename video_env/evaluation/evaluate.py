@@ -108,7 +108,7 @@ class Training:
     history: tuple[dict[str, float], ...] = ()
 
 
-NONE = Training()
+NO_TRAINING = Training()
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Entry:
     environment: str | None
     policy: Policy | Recogniser
     options: dict[str, Any] = field(default_factory=dict)
-    training: Training = NONE
+    training: Training = NO_TRAINING
     cache: Cache | None = None
 
 

@@ -46,7 +46,7 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray,
     *,
-    statistic: Callable[[np.ndarray], float] = lambda values: float(values.mean()),
+    statistic: Callable[[np.ndarray], float] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
 ) -> tuple[float, float]:
@@ -57,20 +57,22 @@ def bootstrap_interval(
     (n − 1) / n of the variance, with three seeds two thirds.
 
     Args:
-        values: [S, V, ...], one entry per seed and video.
+        values: [S, V] for the mean; for another statistic [S, V, ...], one entry per seed and video.
         statistic: of such an array; the mean by default.
         resamples, level: number of resamples, and the interval's probability.
 
     Returns:
         Low and high ends; with one seed only videos are drawn.
     """
-    generator = np.random.default_rng(0)
-    found = [
-        statistic(
-            values[np.ix_(*(generator.integers(count, size=_drawn(count)) for count in values.shape[:2]))]
+    if statistic is None:
+        found = resampled_means(values[..., None], resamples=resamples)[:, 0].tolist()
+    else:
+        generator = np.random.default_rng(0)
+        drawn = (
+            np.ix_(*(generator.integers(count, size=_drawn(count)) for count in values.shape[:2]))
+            for _ in range(resamples)
         )
-        for _ in range(resamples)
-    ]
+        found = [statistic(values[both]) for both in drawn]
     low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
 

@@ -121,13 +121,11 @@ def plot_selections(
             frames marked, whether the prediction was right, or None where there is none).
         file: where the picture goes.
     """
-    rows = sum(1.6 + 0.42 * len(methods) + 0.45 for _, _, methods in videos)
     columns = max(len(frames) for _, frames, _ in videos)
-    figure = Figure(figsize=(2.6 + columns * 0.75, rows * 0.6), dpi=130)
+    figure = Figure(dpi=130)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(-3.4, columns + 0.6)
-    axes.set_ylim(rows / 1.25, 0)
     top = 0.0
     for heading, frames, methods in videos:
         axes.text(-3.3, top + 0.25, heading, fontsize=9, fontweight="bold", va="center")

@@ -1,4 +1,4 @@
-"""The training loop that every supervised training here shares."""
+"""The training loop of the networks that make a cache's features and verdicts."""
 
 from __future__ import annotations
 

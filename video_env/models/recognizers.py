@@ -147,10 +147,10 @@ def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recogni
         with safe_open(file, "pt") as entries:
             config: dict[str, Any] = json.loads(entries.metadata()["config"])
             state = {name: entries.get_tensor(name) for name in entries.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors raises its own kinds, and OSError
-        raise CacheError(f"{file}: not a readable recognizer ({error})") from error
-    recognizer = Recognizer(
-        config["features"], config["classes"], hidden=config["hidden"], consensus=config["consensus"]
-    )
+        recognizer = Recognizer(
+            config["features"], config["classes"], hidden=config["hidden"], consensus=config["consensus"]
+        )
+    except Exception as error:  # safetensors raises its own kinds, and OSError; and entries may be missing
+        raise CacheError(f"{file}: not a readable recognizer ({error!r})") from error
     load_state(recognizer, state, where=str(file))
     return recognizer.to(device).eval()
