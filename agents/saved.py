@@ -28,8 +28,7 @@ def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise InputError(
-            f"agent {path}: not a readable agent ({type(error).__name__}); where a training "
-            "was to write it, delete it to train again"
+            f"agent {path}: not a readable agent ({type(error).__name__}), expected what its save() wrote"
         ) from error
     if not isinstance(saved, dict) or saved.get("agent") != kind:
         found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__

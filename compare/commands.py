@@ -334,7 +334,7 @@ def evaluate(
     path: CacheFolder,
     policy: str,
     out: Path,
-    num_frames: int = 2,
+    num_frames: int | None = None,
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
     exit: ExitRule = ExitRule(),  # noqa: B008
@@ -354,7 +354,7 @@ def evaluate(
             oracle, "all frames", "random patch", "centre patch", "most-moving patch", "patch oracle"; or,
             with --published, a released checkpoint's file.
         out: the result table (.parquet).
-        num_frames: N, for methods that are not trained here.
+        num_frames: N, for methods that are not trained here; by default 2. A saved agent has its own.
         cost_per_gflop: λ of an OCSampler that was trained with a frame-number budget; its own by default.
         gflops: budget per video of an AdaFocusV2, which then leaves videos early; it looks at all frames by
             default.
@@ -381,14 +381,18 @@ def evaluate(
     if published is not None:
         file = Path(policy)
         entry = published_entry(
-            published, file, opened, num_frames=num_frames, shift_div=shift_div, patch_size=patch_size,
+            published, file, opened, num_frames=num_frames or 2, shift_div=shift_div, patch_size=patch_size,
             gflops=gflops, rule=exit, device=device,
         )  # fmt: skip
         if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
     elif policy in entries.UNTRAINED:
-        entry = entries.untrained_entry(policy, opened, split, num_frames, seed)
+        entry = entries.untrained_entry(policy, opened, split, 2 if num_frames is None else num_frames, seed)
     elif Path(policy).suffix or Path(policy).exists():
+        if not Path(policy).is_file():
+            raise InputError(f"agent {policy}: no such file")
+        if num_frames is not None:
+            raise InputError(f"num_frames {num_frames}: {policy} is a saved agent, which has its own number")
         entry = entries.saved_entry(
             Path(policy), opened, cost_per_gflop=cost_per_gflop, gflops=gflops, rule=exit,
             device=device,

@@ -13,7 +13,7 @@ from compare.comparison import Machine
 from compare.comparison import compare as compare_methods
 from compare.demo import DemoSettings, contact_sheet, run_demo
 from compare.report import write_report
-from compare.run import Run
+from compare.run import PICTURES, REPORT, TABLES, Run
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.budget import Metric
@@ -54,8 +54,9 @@ def compare_command(arguments: Sequence[str]) -> Callable[..., None]:
             methods, caches, out, seeds=seeds, settings=method_settings, modules=modules, split=split,
             metric=metric, title=title, overlay=overlay, machine=machine, command=["compare", *arguments],
         )  # fmt: skip
-        print(f"\nIn {out}: " + ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))
-        if report:
+        written = (name for name in ("run.json", *TABLES, *PICTURES) if (out / name).is_file())
+        print(f"\nIn {out}: " + ", ".join(written))
+        if report or (out / REPORT).is_file():  # a report does not stay behind the tables
             print(f"written: {write_report(run)}")
 
     compare.__doc__ = _COMPARE.replace("METHODS", _listed())

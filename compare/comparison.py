@@ -343,6 +343,9 @@ def _test(out: Path, method: Method, job: Job) -> None:
             tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
     except InputError as error:
         raise InputError(f"method {method.name!r}, seed {job.seed}: {error}") from error
+    except Exception:
+        tqdm.write(f"failed: method {method.name!r}, seed {job.seed}")
+        raise
     trainings = [
         {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}
         for entry in _once(entries)

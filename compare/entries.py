@@ -328,6 +328,11 @@ def _read_record(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text())
         missing = [name for name in members if name not in record]
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: no such file; video-env evaluates what video-env train sb3 saved, with the settings "
+            "beside it. A model that was trained in Python is evaluated there, as SB3Policy(model)"
+        ) from None
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error
     if missing:

@@ -168,7 +168,9 @@ def find(names: Iterable[str]) -> list[Method]:
     names = list(names)
     for name in names:
         if name not in _TABLE:
-            raise InputError(f"method {name!r}: expected one of {', '.join(_TABLE)}")
+            raise InputError(
+                f"method {name!r}: expected one of {', '.join(_TABLE)}, or one of your own (--modules)"
+            )
         if names.count(name) > 1:
             raise InputError(f"method {name!r}: named twice")
     return [_TABLE[name] for name in names]

@@ -35,6 +35,12 @@ from video_env.models.device import processor_name
 FORMAT = 4
 """Changes whenever another version could misread a run's folder."""
 
+TABLES = (
+    "results.parquet", "summary.csv", "areas.csv", "training.csv", "learning.csv", "claims.csv", "claims.md",
+)  # fmt: skip
+PICTURES = ("curve.png", "patch-curve.png", "sb3-curve.png", "learning.png", "selections.png", "patches.png")
+REPORT = "report.html"
+
 PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")
 
 
@@ -192,7 +198,8 @@ def claim(
 
     Raises:
         InputError: the folder holds a comparison of another split or cache, one of these methods with other
-            settings, a comparison that another version wrote, or results without a record.
+            settings, a comparison that another version wrote, results without a record, or other files of
+            the names that a comparison writes.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, expected a folder for the comparison")
@@ -225,6 +232,11 @@ def claim(
         raise InputError(
             f"{folder}: holds results, but no run.json that says how they were made; choose another folder, "
             "or delete this one"
+        )
+    elif strange := [name for name in (*TABLES, *PICTURES, REPORT) if (folder / name).exists()]:
+        raise InputError(
+            f"{folder}: holds {', '.join(strange)}, which a comparison would overwrite, but no comparison; "
+            "choose another folder"
         )
     paths = {str(seed): os.path.relpath(cache.path, folder.absolute()) for seed, cache in caches.items()}
     for name, value in (("caches", paths), *wanted.items()):

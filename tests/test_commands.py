@@ -333,6 +333,7 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["train", "recognizer", "/nowhere"], "cache /nowhere: no such folder"),
         (["evaluate", "PACKAGED", "--policy", "best", "--out", "x.parquet"], "policy 'best': expected a saved agent's"),
         (["evaluate", "PACKAGED", "--policy", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
+        (["evaluate", "PACKAGED", "--policy", "none.pt", "--gflops", "1", "--out", "x.parquet"], "agent none.pt: no such file"),
         (["evaluate", "PACKAGED", "--policy", "uniform", "--num-frames", "13", "--out", "x.parquet"], "expected 1 to 12"),
         (["evaluate", "PACKAGED", "--policy", "uniform", "--split", "dev", "--out", "x.parquet"], "no video of split 'dev'"),
         (["evaluate", "PACKAGED", "--policy", "uniform", "--device", "cuda:9", "--out", "x.parquet"], "expected auto, cpu"),
@@ -411,6 +412,9 @@ def test_other_draws_of_the_same_videos(
     options = ["--skim", "small_skim", "--epochs", 2, "--cost-per-gflop", 4]
     run("train", "ocsampler", cache, "--out", agent, "--drawn", drawn, *options)
     run("evaluate", cache, "--policy", agent, "--out", tmp_path / "budget.parquet", "--cost-per-gflop", 1)
+    assert (
+        main(["evaluate", str(cache), "--policy", str(agent), "--num-frames", "3", "--out", "a.parquet"]) == 2
+    )
     table = pd.read_parquet(tmp_path / "budget.parquet")
     assert table["setting"].iloc[0] == "λ = 1"
     assert table["method"].iloc[0] == "OCSampler, end to end, budget"

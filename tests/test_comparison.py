@@ -331,6 +331,25 @@ def test_a_changed_cache_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "holds results, but no run.json" in capsys.readouterr().err
 
 
+def test_files_of_others_are_not_overwritten(
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "curve.png").write_text("mine")
+    arguments = ["compare", "uniform", "--path", str(cache.path), "--out", str(tmp_path), *FEW]
+    assert main(arguments) == 2
+    assert "holds curve.png, which a comparison would overwrite" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_a_report_follows_its_run(tmp_path: Path, cache: Cache) -> None:
+    arguments = ["--path", str(cache.path), "--out", str(tmp_path / "run"), *FEW]
+    assert main(["compare", "uniform", *arguments, "--report"]) == 0
+    report = tmp_path / "run" / "report.html"
+    assert "single-frame confidence" not in report.read_text()
+    assert main(["compare", "single-frame-confidence", *arguments]) == 0
+    assert "single-frame confidence" in report.read_text()
+
+
 def test_methods_that_come_to_the_same_name_are_told_apart(tmp_path: Path, cache: Cache) -> None:
     """As when settings make one what the other is."""
     call("uniform", "random", "--path", cache.path, "--out", tmp_path, *FEW, "--random.num-frames", 2)

@@ -39,6 +39,10 @@ def test_csv_reads_names_numbers_and_several_labels(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "not a readable CSV"),
+        (
+            GOOD.replace("cat", "-1").replace("dog", "7"),
+            "row 2, column label: found '-1', expected a whole number",
+        ),
         ("video,path,label,split\n", "no rows"),
         (GOOD.replace("label", "class"), "no column label; found video, path, class, split"),
         (GOOD.replace("b,sub", "a,sub"), r"row 3, column video: found 'a'"),

@@ -303,6 +303,11 @@ def test_bad_arguments_explain_themselves(environment: str, options: dict, messa
         gym.make(environment, **options)
 
 
+def test_unknown_options_of_reset_are_refused(cache: Cache) -> None:
+    with pytest.raises(InputError, match="options: found 'vid', expected 'video'"):
+        gym.make("FrameSelect-v0", cache=cache).reset(options={"vid": "video-00"})
+
+
 def test_an_episode_that_ended_does_not_go_on(cache: Cache) -> None:
     env = gym.make("FrameSelect-v0", cache=cache).unwrapped
     env.reset(seed=0)

@@ -114,8 +114,19 @@ def _labels(file: Path, column: pd.Series) -> tuple[list[list[int]], tuple[str, 
     if all(name.isdecimal() for name in known):
         classes = tuple(str(number) for number in range(max(map(int, known)) + 1))
         return [[int(name) for name in of_video] for of_video in names], classes
+    if all(_is_number(name) for name in known):
+        of_classes = pd.Series([all(map(str.isdecimal, of_video)) for of_video in names], column.index)
+        _require(file, of_classes, column, "column label", "a whole number from 0, as all are numbers")
     number = {name: index for index, name in enumerate(known)}
     return [[number[name] for name in of_video] for of_video in names], tuple(known)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _inside(path: str) -> str:

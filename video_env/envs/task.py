@@ -71,6 +71,8 @@ class _View(Generic[State]):
 
     def _draw(self, generator: np.random.Generator, count: int, options: dict[str, Any] | None) -> np.ndarray:
         """Positions within the split: the videos asked for, or random ones."""
+        if unknown := set(options or {}) - {"video"}:
+            raise InputError(f"options: found {', '.join(map(repr, sorted(unknown)))}, expected 'video'")
         chosen = (options or {}).get("video")
         if chosen is None:
             return generator.integers(len(self.task.rows), size=count)
