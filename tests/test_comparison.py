@@ -346,7 +346,7 @@ def test_a_report_follows_its_run(tmp_path: Path, cache: Cache) -> None:
     assert main(["compare", "uniform", *arguments, "--report"]) == 0
     report = tmp_path / "run" / "report.html"
     assert "single-frame confidence" not in report.read_text()
-    assert main(["compare", "single-frame-confidence", *arguments]) == 0
+    assert main(["compare", "uniform", "single-frame-confidence", *arguments]) == 0
     assert "single-frame confidence" in report.read_text()
 
 
