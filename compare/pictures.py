@@ -11,6 +11,7 @@ from compare.run import Run
 from compare.summary import in_order
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES
+from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_patches, plot_selections
 from video_env.evaluation.selections import write_selections
 
@@ -29,7 +30,7 @@ def draw_pictures(run: Run, *, videos: int = 3) -> None:
     if "frames" not in cache:
         return
     rows = cache.rows(run.split)[:videos]
-    of_patches = results["exit_after"].notna() if "exit_after" in results else pd.Series(False, results.index)
+    of_patches = selects_patches(results)
     chosen = _at_two_frames(results[~of_patches])
     if len(chosen):
         strips = [(*_headed(cache, row), _selections(cache, row, chosen)) for row in rows]

@@ -29,12 +29,11 @@ from compare.run import Run
 from video_env.cache.store import write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
+from video_env.evaluation.evaluate import selects_patches
+from video_env.evaluation.plots import BOUNDS
 
 MOST_VIDEOS = 2000
 """Shown by default; more make a large page."""
-
-BOUNDS = ("patch oracle", "oracle", "all frames")
-"""Dotted in the curve: what no method that saves computation is measured by alone."""
 
 SCRIPTS = ("page.js", "curve.js", "gallery.js")
 VERDICTS = {"reproduced": "good", "not reproduced": "bad", "undecided": "open"}
@@ -101,7 +100,7 @@ def render(run: Run, videos: int) -> str:
 def method_kinds(results: pd.DataFrame) -> dict[str, str]:
     """By method, whether it chooses ``frames`` or ``patches``."""
     methods = results["method"].unique()
-    of_patches = set(results["method"][results["patches"].notna()]) if "patches" in results else set()
+    of_patches = set(results["method"][selects_patches(results)])
     return {method: "patches" if method in of_patches else "frames" for method in methods}
 
 

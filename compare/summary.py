@@ -9,6 +9,7 @@ import pandas as pd
 from baselines.sb3 import ALGORITHMS
 from compare.reported import reported_figures
 from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
+from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_curve
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
@@ -52,8 +53,7 @@ def write_summary(
     summary = summarise(in_order(results), metric)
     summary.to_csv(out / "summary.csv", index=False)
     # Frames and patches are chosen over different ranges of budgets: each kind has its own shared range.
-    chose = results["exit_after"].notna() if "exit_after" in results else pd.Series(False, results.index)
-    of_patches_names = results["method"][chose].unique()
+    of_patches_names = results["method"][selects_patches(results)].unique()
     of_patches = summary["method"].isin(of_patches_names)
     areas = pd.concat(
         _areas(summary[of_patches == kind], metric, base)

@@ -60,7 +60,7 @@ def test_resampled_means_are_the_bootstrap(seeds: int) -> None:
 
 def test_bootstrap_interval_sees_seeds_that_differ() -> None:
     alike, differing = np.full((3, 500), 0.5), np.repeat([[0.2], [0.5], [0.8]], 500, axis=1)
-    assert bootstrap_interval(alike) == pytest.approx((0.5, 0.5))
+    assert bootstrap_interval(alike) == (0.5, 0.5)
     low, high = bootstrap_interval(differing)
     assert high - low > 0.3
 

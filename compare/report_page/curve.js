@@ -181,7 +181,9 @@ function describe({ method, point, values: [value, low, high] }, title) {
 function scale(values, from, to, logarithmic, least = -Infinity, most = Infinity) {
   const bend = logarithmic ? Math.log : (value) => value;
   let [low, high] = values.length ? [Math.min(...values), Math.max(...values)].map(bend) : [0, 1];
-  const room = (high - low) * 0.04 || Math.abs(high) * 0.1 || 0.1;
+  // Values that differ by rounding alone are one value.
+  const apart = high - low > 1e-9 * Math.abs(high) ? high - low : 0;
+  const room = apart * 0.04 || Math.abs(high) * 0.1 || 0.1;
   [low, high] = [low - room, high + room];
   const at = (value) => from + ((bend(value) - low) / (high - low)) * (to - from);
   const count = Math.max(3, Math.round(Math.abs(to - from) / (from < to ? 90 : 55))); // Words are wider than high.

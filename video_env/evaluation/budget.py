@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.integrate import trapezoid
 
 from video_env.evaluation.differences import difference_at_equal_cost, paired_curves
+from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
 
 Metric = Literal["top1", "mean_average_precision"]
@@ -34,7 +35,7 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
     """
     rows, of_patches = [], []
     for (method, setting), group in results.groupby(["method", "setting"], sort=False):
-        of_patches.append("exit_after" in group and bool(group["exit_after"].notna().any()))
+        of_patches.append(bool(selects_patches(group).any()))
         correct = group.pivot(index="seed", columns="video", values="correct").to_numpy(float)
         seeds = [of_seed.sort_values("video") for _, of_seed in group.groupby("seed")]
         if metric == "top1":

@@ -320,6 +320,13 @@ def look_gflops(looks_at: LooksAt, cache: Cache, options: dict[str, Any]) -> flo
     return unchosen * per_frame + cache.num_candidates * gflops["output"]
 
 
+def selects_patches(results: pd.DataFrame) -> pd.Series:
+    """Of each row of result tables, whether patches were selected in it, not whole frames; bool."""
+    if "exit_after" not in results:
+        return pd.Series(False, results.index)
+    return results["exit_after"].notna()
+
+
 def write_results(table: pd.DataFrame, file: Path) -> None:
     """Write a result table as parquet, in one step."""
     write_bytes(file, table.to_parquet(index=False))

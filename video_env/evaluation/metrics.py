@@ -65,7 +65,9 @@ def bootstrap_interval(
         Low and high ends; with one seed only videos are drawn.
     """
     if statistic is None:
-        found = resampled_means(values[..., None], resamples=resamples)[:, 0].tolist()
+        means = resampled_means(values[..., None], resamples=resamples)[:, 0]
+        # A sum of shares may be off in its last digit: a mean of ones is no more than 1.
+        found = means.clip(values.min(), values.max()).tolist()
     else:
         generator = np.random.default_rng(0)
         drawn = (

@@ -13,6 +13,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from video_env.evaluation.budget import METRICS, Metric
 
+BOUNDS = ("patch oracle", "oracle", "all frames")
+"""What no method that saves computation is measured by alone: their lines are broken."""
+
 # Told apart without colour too: each method has a marker of its own.
 _MARKERS = "osD^vP*X<>ph"
 _COLOURS = matplotlib.color_sequences["tab20"][::2] + matplotlib.color_sequences["tab20"][1::2]
@@ -45,7 +48,7 @@ def plot_curve(
         axes.errorbar(
             group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=method, color=colour,
             marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
-            linestyle="--" if method in ("oracle", "patch oracle", "all frames") else "-",
+            linestyle="--" if method in BOUNDS else "-",
         )  # fmt: skip
     costs, lowest, highest = summary["gflops"], summary[low].min(), summary[high].max()
     if reported is not None:
