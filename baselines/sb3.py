@@ -304,7 +304,7 @@ def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "
     if not path.is_file():
         raise InputError(f"model {path}: no such file")
     try:
-        saved: Any = load_from_zip_file(path, load_data=True)[0]
+        saved: Any = load_from_zip_file(path, load_data=True, device="cpu")[0]
         spaces = saved["observation_space"].spaces
         if "video" not in spaces:
             raise InputError(f"model {path}: trained on feature observations, expected index observations")

@@ -127,7 +127,7 @@ def main() -> int:
         print("error: no GPU here; --device cpu --quick tries the benchmark out on the CPU", file=sys.stderr)
         return 2
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     if options.out is None:
         trial = options.quick or device.type != "cuda"  # not to be taken for a measurement
         options.out = ROOT / ("runs/benchmarks" if trial else "docs/results") / "gpu.json"

@@ -210,7 +210,7 @@ def test_a_budget_stops_early_and_computes_no_more(
     assert found.gflops.mean() <= budget * (1 + 1e-9)
     assert found.gflops == pytest.approx(trained.gflops * found.exit_after / 3)
     # What one pass over everything says of the same exits.
-    logits, points = trained._all_frames(frames)
+    logits, points = (part.cpu() for part in trained._all_frames(frames))
     thresholds = trained.thresholds(budget)
     left = exit_after(confidences(logits.numpy(), "entropy"), thresholds)
     assert (left == found.exit_after).all()
@@ -227,7 +227,7 @@ def test_deciding_after_every_second_frame(trained: AdaFocusV2, frames_cache: Ca
     found = trained.recognise(frames, gflops=trained.gflops * 0.8, rule=rule)
     assert set(found.exit_after) == {2, 3}
     assert found.gflops.mean() <= trained.gflops * 0.8
-    logits = trained._all_frames(frames)[0]
+    logits = trained._all_frames(frames)[0].cpu()
     chosen = logits[torch.arange(len(frames)), torch.from_numpy(found.exit_after) - 1].softmax(dim=-1)
     assert found.probabilities == pytest.approx(chosen.numpy(), abs=1e-5)
     with pytest.raises(InputError, match="the cost of 2 frames, to"):

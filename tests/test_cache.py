@@ -123,13 +123,13 @@ def test_bad_videos_are_listed_and_the_others_go_on(
     broken = broken_files(demo_videos / "videos", demo_videos / "videos" / "train-00000.mp4")
     for row, path in enumerate(broken.values(), start=5):
         table.loc[row, "path"] = path.name
-    settings = BuildSettings(num_candidates=6, frame_size=32, shard_size=7, timeout_seconds=20)
+    settings = BuildSettings(num_candidates=6, frame_size=32, shard_size=7, timeout_seconds=60)
     cache = build_cache(Annotations(table, annotations.classes, videos), tmp_path / "cache", settings)
     for path in broken.values():
         path.unlink(missing_ok=True)
     failures = pd.read_csv(tmp_path / "cache" / "failures.csv").set_index("video")["reason"]
     assert set(failures.index) == {"train-00001", "train-00002", *table["video"][5:10]}
-    assert "longer than 20 seconds" in failures["train-00001"]
+    assert "longer than 60 seconds" in failures["train-00001"]
     assert "ended its process" in failures["train-00002"]
     assert "cannot find video stream" in failures["train-00005"]
     assert "0 bytes" in failures["train-00006"]

@@ -281,7 +281,7 @@ def test_set_probabilities_are_those_of_the_cpu() -> None:
     scores = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     found = []
     for device in ("cpu", DEVICE):
-        own = scores.to(device).requires_grad_()
+        own = scores.clone().to(device).requires_grad_()
         every = log_probability_of_all_sets(own.log_softmax(-1), 3)
         first = log_set_probability(own.log_softmax(-1), all_sets(8, 3)[:1].expand(5, -1).to(device))
         assert torch.allclose(first, every[:, 0], atol=1e-5)

@@ -184,11 +184,12 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, embedding.shape[-1]).to(place)
+    network.to(place)
     # Scaled to the skim network's input once, since every epoch sees the same small images.
     with torch.inference_mode():
         images = torch.cat([network.prepare(torch.from_numpy(frames[[row]][0]).to(place)) for row in rows])
     images = images.clone().unflatten(0, (len(rows), cache.num_candidates))
-    network.to(place).to(memory_format=torch.channels_last).train()
+    network.to(memory_format=torch.channels_last).train()
     batches = -(-len(rows) // settings.batch_size)
 
     def losses() -> Iterator[torch.Tensor]:
