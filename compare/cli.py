@@ -56,9 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"video-env: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read the output has seen enough
-        sys.stdout = None  # type: ignore[assignment]
-        return 0
     except OSError as error:  # its message names the file
         print(f"video-env: {error}", file=sys.stderr)
         return 2

@@ -378,16 +378,17 @@ def evaluate(
         raise InputError(f"gflops {gflops:g}: {policy} has no conditional exit")
     if exit != ExitRule() and gflops is None:
         raise InputError("exit: an exit rule goes with a budget (--gflops)")
+    number = 2 if num_frames is None else num_frames
     if published is not None:
         file = Path(policy)
         entry = published_entry(
-            published, file, opened, num_frames=num_frames or 2, shift_div=shift_div, patch_size=patch_size,
+            published, file, opened, num_frames=number, shift_div=shift_div, patch_size=patch_size,
             gflops=gflops, rule=exit, device=device,
         )  # fmt: skip
         if not recognizer_is_of(published, file, opened):
             print(f"the recognizer is that of {path}, not the checkpoint's own")
     elif policy in entries.UNTRAINED:
-        entry = entries.untrained_entry(policy, opened, split, 2 if num_frames is None else num_frames, seed)
+        entry = entries.untrained_entry(policy, opened, split, number, seed)
     elif Path(policy).suffix or Path(policy).exists():
         if not Path(policy).is_file():
             raise InputError(f"agent {policy}: no such file")

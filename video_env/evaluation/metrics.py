@@ -40,7 +40,9 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
         generator.multinomial(drawn, np.full(count, 1 / count), size=resamples) / drawn
         for count, drawn in zip(values.shape[:2], map(_drawn, values.shape[:2]), strict=True)
     ]
-    return np.einsum("rs,rsd->rd", shares[0], np.einsum("rv,svd->rsd", shares[1], values, optimize=True))
+    means = np.einsum("rs,rsd->rd", shares[0], np.einsum("rv,svd->rsd", shares[1], values, optimize=True))
+    # A sum of shares may be off in its last digit: a mean of ones is no more than 1.
+    return means.clip(values.min(axis=(0, 1)), values.max(axis=(0, 1)))
 
 
 def bootstrap_interval(
@@ -65,9 +67,7 @@ def bootstrap_interval(
         Low and high ends; with one seed only videos are drawn.
     """
     if statistic is None:
-        means = resampled_means(values[..., None], resamples=resamples)[:, 0]
-        # A sum of shares may be off in its last digit: a mean of ones is no more than 1.
-        found = means.clip(values.min(), values.max()).tolist()
+        found = resampled_means(values[..., None], resamples=resamples)[:, 0].tolist()
     else:
         generator = np.random.default_rng(0)
         drawn = (
