@@ -343,8 +343,8 @@ def _test(out: Path, method: Method, job: Job) -> None:
             tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
     except InputError as error:
         raise InputError(f"method {method.name!r}, seed {job.seed}: {error}") from error
-    except Exception:
-        tqdm.write(f"failed: method {method.name!r}, seed {job.seed}")
+    except Exception as error:
+        tqdm.write(f"failed: {method.name}, seed {job.seed}: {error}")
         raise
     trainings = [
         {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}

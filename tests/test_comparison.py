@@ -190,6 +190,7 @@ def test_what_builds_on_a_training_waits_for_it_and_failures_are_named(
         return [replace(saved_entry(job.folder / "ocsampler-1.pt", job.cache), method="read")]
 
     @registry.method("breaks", about="")
+    @registry.method("breaks-untrained", about="", trains=False)
     def breaks(job: registry.Job, settings: object) -> list[Entry]:
         raise RuntimeError("out of memory")
 
@@ -198,11 +199,13 @@ def test_what_builds_on_a_training_waits_for_it_and_failures_are_named(
         call("reads-agent", "ocsampler", *common, *QUICK)
         assert {"read", "OCSampler"} == set(Run(tmp_path / "run").results["method"])
         capsys.readouterr()
-        with pytest.raises(RuntimeError, match="out of memory"):
-            call("breaks", *common)
-        assert "failed: breaks, seed 0: out of memory" in capsys.readouterr().out
+        for name in ("breaks", "breaks-untrained"):
+            with pytest.raises(RuntimeError, match="out of memory"):
+                call(name, *common)
+            assert capsys.readouterr().out.count(f"failed: {name}, seed 0: out of memory") == 1
     finally:
-        del registry._TABLE["reads-agent"], registry._TABLE["breaks"]
+        for name in ("reads-agent", "breaks", "breaks-untrained"):
+            del registry._TABLE[name]
 
 
 def test_modules_that_cannot_be_used_say_why(

@@ -29,6 +29,7 @@ from agents.set_probability import all_sets, log_probability_of_all_sets, log_se
 from baselines.sb3 import SB3Settings, load_sb3, train_sb3
 from tests.conftest import write_cache, write_patch_cache
 from tests.golden import checks
+from video_env.cache.derive import derive
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import FrameNetwork
@@ -36,7 +37,9 @@ from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder, GlanceEncoder, PatchEncoder
 from video_env.models.optimise import seeded
 from video_env.models.recognizers import load_recognizer
+from video_env.models.train_backbone import BackboneTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining, add_subset_tables, train_recognizer
+from video_env.models.train_small import SmallTraining, train_small_networks
 
 DEVICE = os.environ.get("VIDEO_ENV_TEST_DEVICE", "cuda")
 pytestmark = [
@@ -130,6 +133,14 @@ def test_adafocus_on_cached_patches(tmp_path: Path, classifier: str, precision: 
     assert moved(agent.policy, before.policy)
     assert moved(agent.classifier, before.classifier)
     same_positions(agent, tmp_path, cache)
+
+
+def test_small_networks_from_frames(tmp_path: Path, cache: Cache) -> None:
+    frames = derive(cache, tmp_path / "frames", ["frames"])
+    settings = SmallTraining(backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1))
+    made = train_small_networks(frames, settings, DEVICE)
+    assert {"embedding.safetensors", "skim.safetensors"} <= set(made.meta["networks"])
+    assert len(made["embedding"]) == len(made["skim"]) == len(cache)
 
 
 def test_adafocus_in_four_stages(tmp_path: Path, cache: Cache) -> None:

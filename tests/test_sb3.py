@@ -233,6 +233,13 @@ def test_without_a_log_folder_nothing_is_left_behind(tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_attributes_are_set_for_all_environments_or_not_at_all() -> None:
+    env = one_step()
+    env.set_attr("render_mode", None)
+    with pytest.raises(InputError, match=r"set_attr render_mode: found indices \[0\], expected none"):
+        env.set_attr("render_mode", None, indices=[0])
+
+
 def test_evaluation_callback_and_tensorboard(tmp_path: Path) -> None:
     env, options = one_step(num_envs=16), {"features_extractor_kwargs": CACHED}
     model = PPO(
