@@ -2,6 +2,7 @@
 
 import itertools
 from collections import deque
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from baselines.vec_env import StableBaselinesVecEnv
 from benchmarks.cart_pole import NativeCartPoles
 from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
+from video_env.cache.build import add_arrays
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
@@ -44,6 +46,24 @@ def test_rules_without_learning(cache: Cache) -> None:
             for t in range(6)
         ]
     assert frames_of(subsets["single-frame confidence"], row) == sorted(np.argsort(alone)[-2:].tolist())
+
+
+def test_oracle_prefers_being_right_to_being_surer(tmp_path: Path) -> None:
+    """The true class has its highest probability on frames 0 and 1, where another one has a higher still."""
+    cache = write_cache(tmp_path / "cache", tables=False)
+    surest, right = 0b000011, 0b001100
+
+    def compute(shard: slice) -> dict[str, np.ndarray]:
+        labels = cache.labels[shard]
+        confidence = np.full((len(labels), 1 << 6), 0.1, np.float16)
+        confidence[:, surest], confidence[:, right] = 0.45, 0.4
+        prediction = np.repeat((labels + 1)[:, None] % 4, 1 << 6, axis=1).astype(np.int16)
+        prediction[:, right] = labels
+        return {"subset_confidence": confidence, "subset_prediction": prediction}
+
+    cache = add_arrays(cache, ("subset_confidence", "subset_prediction"), compute, source={"made": "by hand"})
+    subsets = oracle(cache, 2, "test").subsets
+    assert all(frames_of(subsets, int(row)) == [2, 3] for row in cache.rows("test"))
 
 
 @pytest.mark.parametrize("tables", [True, False])
