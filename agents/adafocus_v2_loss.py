@@ -6,6 +6,7 @@ import torch
 
 from agents.adafocus_v2_network import AdaFocusV2Network
 from agents.adafocus_v2_settings import Ingredients
+from agents.patch_ppo import standardised_returns
 from agents.stage import loss_at_every_step
 
 EXPLORATION, DISCOUNT = 0.1, 0.7
@@ -67,11 +68,6 @@ def _reinforce(
     with torch.no_grad():
         confidence = [(logits.softmax(dim=-1) * targets[:, None]).sum(dim=-1) for logits in branches]
         reward = confidence[0] - (confidence[1] if len(confidence) > 1 else 0)
-        returns = torch.zeros_like(reward)
-        following = torch.zeros_like(reward[:, 0])
-        for frame in reversed(range(reward.shape[1])):
-            following = reward[:, frame] + DISCOUNT * following
-            returns[:, frame] = following
-        returns = (returns - returns.mean()) / (returns.std() + 1e-5)
+        returns = standardised_returns(reward.T, DISCOUNT).T
     log_probability = -((points - means) ** 2).sum(dim=-1) / (2 * EXPLORATION**2)
     return -(returns * log_probability).mean()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -98,6 +99,21 @@ def test_returns_are_discounted_and_standardised() -> None:
     plain = np.array([[1 + 0.49 * 4, 0.7 * 2 - 0.49], [0.7 * 4, 2 - 0.7], [4, -1]])
     expected = (plain - plain.mean()) / (plain.std(ddof=1) + 1e-5)
     assert standardised_returns(rewards, 0.7).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_caching_counts_as_far_as_training_needs_it(
+    tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a minute of caching the training videos' share: stages 2 and 3 look at no others."""
+    from agents import adafocus
+
+    agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu")
+    agent.fine_tune_networks()
+    clock = iter((0.0, 60.0))
+    monkeypatch.setattr(adafocus, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    agent.train_on_random_patches()
+    own = agent.stage_history[1][-1]["seconds"]
+    assert agent.stage_seconds[1] - own == pytest.approx(60 * len(frames.rows("train")) / len(frames))
 
 
 def test_stages_leave_a_cache_an_agent_and_their_order(trained: AdaFocus, frames: Cache) -> None:

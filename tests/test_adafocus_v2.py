@@ -129,6 +129,27 @@ def test_each_ingredient_does_what_it_says() -> None:
     assert all(parameter.grad.abs().max() == 0 for parameter in network.policy.parameters())  # type: ignore[union-attr]
 
 
+def test_reinforce_scores_what_was_drawn_before_it_was_clamped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the frame's edge the patch is the same for every draw beyond it, but the score grows with the draw: else
+    its mean would not be zero, and points would be driven away from the edges."""
+    network = small_network().train()
+    points = torch.zeros(3, 4, 2, requires_grad=True)
+    monkeypatch.setattr(network.policy, "forward", lambda maps, *rest: (points, None))
+    frames, drawn = torch.randn(3, 4, 3, 32, 32), torch.rand(3, 4, 2)
+    found = []
+    for noise in (-1.0, -2.0):
+        torch.manual_seed(2)
+        points.grad = None
+        reinforce = Ingredients(interpolation=False)
+        training_loss(
+            network, frames, torch.eye(3), drawn, reinforce, torch.full((3, 4, 2), noise)
+        ).backward()
+        assert points.grad is not None
+        found.append(points.grad.clone())
+    assert found[0].abs().max() > 0
+    assert torch.allclose(2 * found[0], found[1], atol=1e-6)
+
+
 def test_stop_gradient_keeps_the_policy_loss_from_the_glance_network() -> None:
     """The loss of the policy alone: the glance network's gradient with it less that without it."""
     network = small_network(dropout=0.0).train()
