@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from video_env.cache.build import BuildSettings
+    from video_env.cache.decoding import BuildSettings
     from video_env.data.annotations import Annotations
     from video_env.models.encoders import CacheEncoder
 
@@ -42,7 +42,8 @@ def compare(
     """Seconds of decoding alone, networks alone, and the build, taken in turns."""
     import numpy as np
 
-    from video_env.cache.build import VIDEOS_PER_BATCH, build_cache, decode_all
+    from video_env.cache.build import VIDEOS_PER_BATCH, build_cache
+    from video_env.cache.decoding import decode_all
 
     networks = encoders(skim, embedding, settings.frame_size)
     shape = (VIDEOS_PER_BATCH * settings.num_candidates, settings.frame_size, settings.frame_size, 3)
@@ -99,7 +100,8 @@ def peak_memory(folder: Path, videos: int) -> float:
 def build_some(folder: Path, videos: int) -> None:
     import pandas as pd
 
-    from video_env.cache.build import BuildSettings, build_cache
+    from video_env.cache.build import build_cache
+    from video_env.cache.decoding import BuildSettings
     from video_env.data.annotations import read_csv
 
     annotations = read_csv(folder / "annotations.csv", folder / "videos")
@@ -123,7 +125,7 @@ def main() -> None:
         return
     from report import write_report
 
-    from video_env.cache.build import BuildSettings
+    from video_env.cache.decoding import BuildSettings
     from video_env.data import demo
     from video_env.data.annotations import read_csv
 

@@ -23,7 +23,8 @@ from compare.published import (
     recognizer_is_of,
 )
 from compare.summary import write_summary
-from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.build import build_cache
+from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import READERS

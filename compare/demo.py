@@ -15,7 +15,8 @@ from compare import registry
 from compare.comparison import Machine, compare
 from compare.report import write_report
 from compare.run import Run
-from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.build import build_cache
+from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache, write_bytes
 from video_env.data import demo as data

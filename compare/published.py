@@ -14,7 +14,8 @@ from agents.published import load_published
 from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
 from agents.published_ocsampler import PublishedOCSampler
 from compare.entries import adafocus_entry, adafocus_v2_entry, ocsampler_entry
-from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.build import build_cache
+from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache, sha256_of
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError

@@ -29,7 +29,8 @@ from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings, load_sb3
 from compare.entries import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
-from video_env.cache.build import BuildSettings, build_cache
+from video_env.cache.build import build_cache
+from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import cache_from_arrays, derive
 from video_env.cache.store import Cache, CacheError
 from video_env.data.annotations import read_csv

@@ -18,8 +18,9 @@ import pytest
 
 from tests.conftest import write_cache
 from tests.test_data import broken_files
-from video_env.cache import build
-from video_env.cache.build import BuildSettings, add_arrays, build_cache
+from video_env.cache import decoding
+from video_env.cache.build import add_arrays, build_cache
+from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import cache_from_arrays, derive, extract
 from video_env.cache.store import Cache, CacheError, remove
 from video_env.data.annotations import Annotations, read_csv
@@ -115,7 +116,7 @@ def hang_or_die(path: Path, *arguments: object, **options: object) -> object:
 def test_bad_videos_are_listed_and_the_others_go_on(
     tmp_path: Path, demo_videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "read_candidates", hang_or_die)
+    monkeypatch.setattr(decoding, "read_candidates", hang_or_die)
     annotations = demo_annotations(demo_videos)
     table = annotations.table.copy()
     videos = tmp_path / "videos"
