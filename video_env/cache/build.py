@@ -199,7 +199,9 @@ def _encode_shard(
         if isinstance(result, str):
             failures.append({"video": row["video"], "path": row["path"], "reason": result})
             continue
-        rows.append({**row, "num_frames": result.num_frames, "frames_per_second": result.frames_per_second})
+        measured = {"num_frames": result.num_frames, "frames_per_second": result.frames_per_second}
+        damage = {"damaged": result.damage} if settings.keep_damaged else {}
+        rows.append({**row, **measured, **damage})
         batch.append(result)
         if len(batch) == VIDEOS_PER_BATCH:
             flush()

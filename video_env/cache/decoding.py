@@ -8,6 +8,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as DecodingTimeoutError
+from concurrent.futures import wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -39,6 +40,8 @@ class BuildSettings:
         timeout_seconds: a video that takes longer to decode counts as failed.
         max_failures: videos that may fail before the build stops (what is done is kept).
         keep_frames: store the frames themselves, for pictures and for training networks.
+        keep_damaged: read damaged videos as far as a decoder can, frames that it invents included; the
+            index's column ``damaged`` then says what is wrong with which.
     """
 
     num_candidates: int = 10
@@ -51,6 +54,7 @@ class BuildSettings:
     timeout_seconds: float = 60.0
     max_failures: int = 100
     keep_frames: bool = True
+    keep_damaged: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_candidates", "frame_size", "shard_size", "timeout_seconds"):
@@ -81,24 +85,28 @@ def decoded_shards(
         try:
             ahead: deque[tuple[dict[str, Any], ProcessFuture]] = deque()
 
-            def schedule(row: dict[str, Any]) -> None:
-                future = pool.schedule(
+            def schedule(row: dict[str, Any]) -> ProcessFuture:
+                return pool.schedule(
                     read_candidates,
                     args=(annotations.videos / row["path"], settings.num_candidates, settings.frame_size),
                     kwargs=_reading(row, settings),
                     timeout=settings.timeout_seconds,
                 )
-                ahead.append((row, future))
-
-            for row in itertools.islice(rows, _AHEAD + 2 * processes):
-                schedule(row)
 
             def results(count: int) -> Iterator[tuple[dict[str, Any], DecodedVideo | str]]:
                 for _ in range(count):
                     row, future = ahead.popleft()
+                    if isinstance(future.exception(), ProcessExpired):
+                        # Perhaps it was ended from outside, for want of memory: it is tried once more, alone.
+                        wait([other for _, other in ahead])
+                        future = schedule(row)
+                        wait([future])
                     for following in itertools.islice(rows, 1):
-                        schedule(following)
+                        ahead.append((following, schedule(following)))
                     yield row, _result(future, settings)
+
+            for row in itertools.islice(rows, _AHEAD + 2 * processes):
+                ahead.append((row, schedule(row)))
 
             for number in pending:
                 yield number, results(len(shards[number]))
@@ -139,6 +147,8 @@ def _reading(row: dict[str, Any], settings: BuildSettings) -> dict[str, Any]:
         "decoder": settings.decoder,
         "start_seconds": _seconds(row.get("start")),
         "end_seconds": _seconds(row.get("end")),
+        "keep_damaged": settings.keep_damaged,
+        "sha256": row.get("sha256"),
     }
     if settings.random_epoch is not None:
         seed = [zlib.crc32(row["video"].encode()), settings.random_epoch]

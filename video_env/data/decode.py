@@ -1,31 +1,31 @@
-"""Frames from video files: the only place that knows a video decoder.
+"""Frames from video files: what the rest of the package asks for.
 
-decord is the default; torchcodec is the drop-in choice where it is installed and the platform has no
-decord. Both are imported when the first file is opened. A decoder can hang or end its process on a
+Every frame is the one that its index names among those that decoding the file from its start gives, or there
+is an error, never a substitute (``video_env.data.video_file``). A decoder can hang or end its process on a
 damaged file, so whoever reads many files does it in processes that can be ended
-(``video_env.cache.build``); what reaches the caller of this module is a whole answer or an error,
-never a substitute frame.
+(``video_env.cache.decoding``).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import re
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
+from video_env.data.other_decoders import Decoder, frames_by, resolve_decoder
 from video_env.data.sampling import candidate_indices
+from video_env.data.video_file import Choose, DamagedError, VideoError, VideoFile
 from video_env.errors import InputError
+from video_env.files import sha256_of
 
-Decoder = Literal["auto", "decord", "torchcodec"]
-
-
-class VideoError(InputError):
-    """A video file that cannot be decoded; the message names it and says why."""
+__all__ = [
+    "DamagedError", "DecodedVideo", "Decoder", "VideoError", "read_candidates", "read_frames",
+    "resolve_decoder",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class DecodedVideo:
     Attributes:
         frames: uint8 [T, H, W, 3], RGB.
         frame_indices: int64 [T], positions in the file, from 0.
-        timestamps_seconds: float64 [T], when each frame is shown.
+        timestamps_seconds: float64 [T], when each frame is shown, from the file's start; finite, never
+            falling.
         num_frames: frames in the file.
-        frames_per_second: mean rate of the file.
+        frames_per_second: mean rate of the file, positive and finite.
+        damage: what is wrong with the file, where damage is kept; empty for a whole one.
     """
 
     frames: np.ndarray
@@ -45,6 +47,7 @@ class DecodedVideo:
     timestamps_seconds: np.ndarray
     num_frames: int
     frames_per_second: float
+    damage: str = ""
 
 
 def read_frames(
@@ -59,20 +62,32 @@ def read_frames(
 
     Args:
         path: the video file.
-        indices: int [T], frame positions from 0, in any order.
+        indices: int [N], positions from 0 among the frames that decoding from the start gives, in any order.
         size: height and width of the result in pixels.
         shorter_side: each frame is scaled (bilinear, antialiased) until its shorter side has this
             many pixels, at least ``size``, and its centre is cut out; by default ``size``, which
             loses least. The published recipes scale to 256 and cut 224.
-        decoder: ``decord``, ``torchcodec``, or ``auto`` for the first of them that is installed.
+        decoder: ``auto`` (PyAV), ``decord`` or ``torchcodec``. Those two decode the kinds of files that they
+            are known to decode right, and PyAV the others; damage is noticed by PyAV alone.
 
     Returns:
-        uint8 [T, size, size, 3], RGB.
+        uint8 [N, size, size, 3], RGB, upright.
 
     Raises:
-        VideoError: the file is missing, is no video, or does not hold all these frames.
+        VideoError: the file is missing, is no video, is damaged, or does not hold all these frames.
+        InputError: the decoder is unknown or not installed, or ``shorter_side`` too small.
     """
-    return _fit(_open(path, decoder).frames(np.asarray(indices)), size, shorter_side or size)
+    indices = np.asarray(indices, np.int64)
+
+    def choose(times: np.ndarray) -> np.ndarray:
+        if indices.size == 0 or indices.min() < 0 or indices.max() >= len(times):
+            raise VideoError(
+                f"{path}: frames {indices.tolist()} asked for, but it holds frames 0 to {len(times) - 1}"
+            )
+        return indices
+
+    fit = _fit(size, shorter_side)
+    return np.stack(_read(VideoFile(_checked(path)), choose, fit, decoder)[1])
 
 
 def read_candidates(
@@ -85,158 +100,93 @@ def read_candidates(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     generator: np.random.Generator | None = None,
+    keep_damaged: bool = False,
+    sha256: str | None = None,
 ) -> DecodedVideo:
     """Decode a video's candidate frames: one from each of T uniform segments.
 
     Args:
-        start_seconds, end_seconds: the part of the file that counts; all of it by default.
+        start_seconds, end_seconds: the part of the file that counts, all of it by default: the frames that
+            are shown at ``start_seconds`` or later and before ``end_seconds``.
         generator: draws a random frame in each segment; without it the centres are taken.
+        keep_damaged: read a damaged file as far as the decoder can, with ``damage`` saying what is wrong.
+        sha256: of the file as it should be. It finds the damage that a decoder cannot see.
 
     The other arguments and the errors are those of ``read_frames``; a part without any frame is an
     error too.
     """
-    video = _open(path, decoder)
-    first, end = 0, video.num_frames
-    if start_seconds is not None:
-        first = round(start_seconds * video.frames_per_second)
-    if end_seconds is not None:
-        end = min(end, round(end_seconds * video.frames_per_second))
-    if first >= end:
-        raise VideoError(
-            f"{path}: no frame between {start_seconds} and {end_seconds} seconds; the file holds "
-            f"{video.num_frames} frames at {video.frames_per_second:.3g} per second"
-        )
-    indices = candidate_indices(end - first, num_candidates, first=first, generator=generator)
-    frames = _fit(video.frames(indices), size, shorter_side or size)
-    return DecodedVideo(frames, indices, video.timestamps(indices), video.num_frames, video.frames_per_second)
+    fit = _fit(size, shorter_side)
+    file = _checked(path, sha256)
 
-
-class _Video(Protocol):
-    num_frames: int
-    frames_per_second: float
-
-    def frames(self, indices: np.ndarray) -> np.ndarray: ...
-
-    def timestamps(self, indices: np.ndarray) -> np.ndarray: ...
-
-
-class _DecordVideo:
-    def __init__(self, path: Path) -> None:
-        import decord
-
-        self._path = path
-        decord.logging.set_level(decord.logging.QUIET)
-        try:
-            self._reader = decord.VideoReader(str(path), num_threads=1)
-            self.num_frames = len(self._reader)
-            self.frames_per_second = float(self._reader.get_avg_fps())
-        except (decord.DECORDError, RuntimeError) as error:
-            raise VideoError(f"{path}: decord cannot open it ({_last_line(error)})") from error
-        if self.num_frames == 0:
-            raise VideoError(f"{path}: the file holds no frame, expected at least one")
-
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        import decord
-
-        self._check(indices)
-        try:
-            frames = self._reader.get_batch(indices).asnumpy()
-        except (decord.DECORDError, RuntimeError, IndexError) as error:
+    def choose(times: np.ndarray) -> np.ndarray:
+        first = 0 if start_seconds is None else int(np.searchsorted(times, start_seconds))
+        end = len(times) if end_seconds is None else int(np.searchsorted(times, end_seconds))
+        if first >= end:
             raise VideoError(
-                f"{self._path}: the file states {self.num_frames} frames, but not all of frames "
-                f"{indices.min()} to {indices.max()} decode ({_last_line(error)})"
-            ) from error
-        return frames
-
-    def timestamps(self, indices: np.ndarray) -> np.ndarray:
-        return self._reader.get_frame_timestamp(indices)[:, 0].astype(np.float64)
-
-    def _check(self, indices: np.ndarray) -> None:
-        if indices.size == 0 or indices.min() < 0 or indices.max() >= self.num_frames:
-            raise VideoError(
-                f"{self._path}: frames {indices.tolist()} asked for, but it holds frames 0 to "
-                f"{self.num_frames - 1}"
+                f"{path}: no frame between {start_seconds} and {end_seconds} seconds; the file holds "
+                f"{len(times)} frames, shown from {times[0]:.3f} to {times[-1]:.3f} seconds"
             )
+        # A copy, since frames are chosen again where a file holds others than its packets promise.
+        return candidate_indices(end - first, num_candidates, first=first, generator=copy.deepcopy(generator))
 
-
-class _TorchcodecVideo(_DecordVideo):
-    def __init__(self, path: Path) -> None:
-        from torchcodec.decoders import VideoDecoder
-
-        self._path = path
-        try:
-            self._decoder = VideoDecoder(
-                str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
-            )
-        except (ValueError, RuntimeError) as error:
-            raise VideoError(f"{path}: torchcodec cannot open it ({_last_line(error)})") from error
-        self.num_frames = int(self._decoder.metadata.num_frames or 0)
-        self.frames_per_second = float(self._decoder.metadata.average_fps or 0)
-        if self.num_frames == 0:
-            raise VideoError(f"{path}: the file holds no frame, expected at least one")
-
-    def frames(self, indices: np.ndarray) -> np.ndarray:
-        self._check(indices)
-        try:
-            return self._decoder.get_frames_at(indices.tolist()).data.numpy()
-        except (ValueError, RuntimeError, IndexError) as error:
-            raise VideoError(
-                f"{self._path}: not all of frames {indices.min()} to {indices.max()} decode "
-                f"({_last_line(error)})"
-            ) from error
-
-    def timestamps(self, indices: np.ndarray) -> np.ndarray:
-        return self._decoder.get_frames_at(indices.tolist()).pts_seconds.numpy()
-
-
-_DECODERS = {"decord": _DecordVideo, "torchcodec": _TorchcodecVideo}
-
-
-def _open(path: str | Path, decoder: Decoder) -> _Video:
-    path = Path(path)
-    if not path.is_file():
-        raise VideoError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty (0 bytes)")
-    return _DECODERS[resolve_decoder(decoder)](path)
-
-
-def resolve_decoder(decoder: Decoder) -> str:
-    """The decoder that will be used, by name.
-
-    Raises:
-        InputError: it is unknown or not installed, or ``auto`` finds none.
-    """
-    if decoder != "auto" and decoder not in _DECODERS:
-        raise InputError(f"decoder {decoder!r}: expected auto, {', '.join(_DECODERS)}")
-    for name in _DECODERS if decoder == "auto" else [decoder]:
-        if importlib.util.find_spec(name):
-            return name
-    raise InputError(
-        f"decoder {decoder!r} is not installed; pip install decord (x86-64) or torchcodec (elsewhere)"
+    damage = ""
+    try:
+        video = VideoFile(file)
+        indices, frames = _read(video, choose, fit, decoder)
+    except DamagedError as error:
+        if not keep_damaged:
+            raise
+        damage = str(error).removeprefix(f"{file}: ")
+        video = VideoFile(file, strict=False)
+        indices, frames = video.read(choose, fit)
+    return DecodedVideo(
+        np.stack(frames), indices, video.times[indices], len(video.times), video.frames_per_second, damage
     )
 
 
-def _fit(frames: np.ndarray, size: int, shorter_side: int) -> np.ndarray:
-    """Scale to the shorter side and cut the centre: uint8 [T, h, w, 3] to [T, size, size, 3]."""
-    if shorter_side < size:
-        raise InputError(f"shorter_side {shorter_side}: expected at least size, {size}")
-    height, width = frames.shape[1:3]
-    scale = shorter_side / min(height, width)
-    if scale != 1:
-        height, width = (max(size, round(side * scale)) for side in (height, width))
-        frames = np.stack([_resize(frame, height, width) for frame in frames])
-    top, left = (height - size) // 2, (width - size) // 2
-    return np.ascontiguousarray(frames[:, top : top + size, left : left + size])
+def _read(
+    video: VideoFile, choose: Choose, fit: Callable[[np.ndarray], np.ndarray], decoder: Decoder
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    name = resolve_decoder(decoder)
+    found = None if name == "pyav" else frames_by(name, video, choose)
+    return video.read(choose, fit) if found is None else (found[0], [fit(frame) for frame in found[1]])
 
 
-def _resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+def _checked(path: str | Path, sha256: str | None = None) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise VideoError(f"{path}: " + ("no regular file" if path.exists() else "no such file"))
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty (0 bytes)")
+    if sha256:
+        found = sha256_of(path)
+        if found != sha256.lower():
+            raise VideoError(
+                f"{path}: its SHA-256 is {found[:12]}…, expected {sha256[:12]}…: damaged or another file"
+            )
+    return path
 
 
-def _last_line(error: Exception) -> str:
-    """A decoder's own words, without the time and the source line that decord puts before them: the
-    same file gives the same reason every time."""
-    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-200:] if lines else type(error).__name__
+def _fit(size: int, shorter_side: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Scales to the shorter side and cuts the centre: uint8 [H, W, 3] to [size, size, 3]."""
+    shorter = size if shorter_side is None else shorter_side
+    if shorter < size:
+        raise InputError(f"shorter_side {shorter}: expected at least size, {size}")
+
+    def fit(frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        scale = shorter / min(height, width)
+        if scale != 1:
+            height, width = (max(size, round(side * scale)) for side in (height, width))
+            frame = np.stack([_resized(frame[..., channel], height, width) for channel in range(3)], axis=-1)
+        top, left = (height - size) // 2, (width - size) // 2
+        return frame[top : top + size, left : left + size].copy()
+
+    return fit
+
+
+def _resized(channel: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [h, w] to [height, width]. One channel at a time: of a whole frame Pillow makes a copy with four
+    bytes per pixel, which 8K feels."""
+    image = Image.fromarray(np.ascontiguousarray(channel))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
