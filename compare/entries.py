@@ -27,10 +27,11 @@ from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
 from baselines.sb3 import SB3Policy, SB3Settings, load_sb3, train_sb3
 from compare.run import difference
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry, Training
+from video_env.files import write_bytes
 
 ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
 ALL_FRAMES = "all frames"
