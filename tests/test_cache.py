@@ -132,7 +132,7 @@ def test_bad_videos_are_listed_and_the_others_go_on(
     assert set(failures.index) == {"train-00001", "train-00002", *table["video"][5:10]}
     assert "longer than 60 seconds" in failures["train-00001"]
     assert "ended its process" in failures["train-00002"]
-    assert "cannot find video stream" in failures["train-00005"]
+    assert "holds no video stream" in failures["train-00005"]
     assert "0 bytes" in failures["train-00006"]
     assert "no such file" in failures["train-00009"]
     assert len(cache) == 53

@@ -157,6 +157,7 @@ class VideoFile:
         """The container, its video stream, and what FFmpeg complains of from now on; what goes wrong inside
         is an error that names the file."""
         options = _STRICT if self._strict else {}
+        complaints: Complaints = []
         try:
             # "file:" because a name with a colon would be taken for a protocol.
             with (
@@ -177,7 +178,9 @@ class VideoFile:
         except (av.error.FFmpegError, OSError, ValueError, OverflowError, ZeroDivisionError) as error:
             if isinstance(error, InputError):
                 raise
-            raise VideoError(f"{self.path}: cannot be read as a video ({_words(error)})") from error
+            raise VideoError(
+                f"{self.path}: cannot be read as a video ({_words(error, complaints)})"
+            ) from error
 
     def _scan(self, container: Any, stream: Any, complaints: Complaints) -> _Packets:
         name, codec = self.kind
@@ -236,7 +239,7 @@ class VideoFile:
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
-                self._damaged(_words(error))
+                self._damaged(_words(error, complaints))
                 return
             own = [entry for entry in complaints if entry[1] == container.format.name]
             complaints.clear()
@@ -311,7 +314,7 @@ class VideoFile:
         try:
             frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
-            self._damaged(_words(error))
+            self._damaged(_words(error, complaints))
             return []
         if complaints:
             self._damaged(_said(complaints))
@@ -418,9 +421,9 @@ def _said(complaints: Complaints) -> str:
     return f"{who}: {re.sub(r'0x[0-9a-f]+', '0x…', ' '.join(what.split()))}"[:200]
 
 
-def _words(error: BaseException) -> str:
-    """A decoder's own words: the same file gives the same reason every time."""
-    log = getattr(error, "log", None)
-    if log:
-        return _said([log])
+def _words(error: BaseException, complaints: Complaints) -> str:
+    """A decoder's own words: the same file gives the same reason every time. (``error.log`` would give those
+    of the last error in the process, of whatever file.)"""
+    if complaints:
+        return _said(complaints)
     return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[-200:]
