@@ -27,6 +27,7 @@ import av
 import av.error
 import numpy as np
 
+from video_env.data import nal_units
 from video_env.errors import InputError
 
 Choose = Callable[[np.ndarray], np.ndarray]
@@ -65,12 +66,15 @@ class _Packets:
     Attributes:
         starts: (pts, dts) of the packets from which decoding can start without any before them.
         promised: the pts of the frames that decoding from the start should give, in the order shown.
-        are_frames: whether these are all packets, each one frame that is shown, with a time of its own.
+        are_named: whether the container and the codec are of those whose packets are frames, each with a
+            time.
+        are_frames: whether these are all packets, and the first is one that decoding can start from.
         every_key_starts: whether decoding can start at every packet that is marked as a keyframe.
     """
 
     starts: list[tuple[int, int]]
     promised: Sequence[int | None]
+    are_named: bool
     are_frames: bool
     every_key_starts: bool
 
@@ -174,7 +178,12 @@ class VideoFile:
                     )
                 if not container.streams.video:
                     raise VideoError(f"{self.path}: holds no video stream ({container.format.name})")
-                yield container, container.streams.video[0], complaints
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise VideoError(
+                        f"{self.path}: no decoder knows its video stream ({container.format.name})"
+                    )
+                yield container, stream, complaints
         except (av.error.FFmpegError, OSError, ValueError, OverflowError, ZeroDivisionError) as error:
             if isinstance(error, InputError):
                 raise
@@ -184,7 +193,7 @@ class VideoFile:
 
     def _scan(self, container: Any, stream: Any, complaints: Complaints) -> _Packets:
         name, codec = self.kind
-        begins = _start_test(codec, stream.codec_context.extradata)
+        inside = nal_units.Packets(codec, stream.codec_context.extradata)
         pts: list[int | None] = []
         starts: list[tuple[int, int]] = []
         first_key: tuple[int, int | None] | None = None
@@ -200,13 +209,16 @@ class VideoFile:
             if name in (_MOV, _AVI) and packet.pos is not None and packet.pos in positions:
                 self._damaged("its index names one place in the file for two frames")
             positions.add(packet.pos)
+            data = bytes(packet)
+            if fault := inside.fault(data):
+                self._damaged(fault)
             keyframes += packet.is_keyframe
             if packet.is_keyframe and first_key is None:
                 first_key = (len(pts), packet.pts)
             if packet.is_discard:  # an edit list leaves it out, and others may need it
                 plain = False
                 continue
-            if packet.is_keyframe and packet.pts is not None and begins(packet):
+            if packet.is_keyframe and packet.pts is not None and inside.can_start_at(data):
                 starts.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
             pts.append(packet.pts)
         if name == _AVI and len(pts) < stream.frames:
@@ -219,15 +231,16 @@ class VideoFile:
         known = [one for one in pts[at:] if one is not None]
         timed = len(known) == len(pts) - at
         promised = sorted(one for one in known if key is None or one >= key) if timed else pts[at:]
+        are_named = plain and codec in _NAMED_BY_PACKETS.get(name, ()) and len(promised) == len(set(known))
         are_frames = (
-            plain
-            and codec in _NAMED_BY_PACKETS.get(name, ())
-            and len(promised) == len(set(known)) == len(pts)
+            are_named
+            and len(promised) == len(pts)
             and bool(starts)
             and starts == sorted(starts)
             and starts[0][0] == promised[0]
         )
-        return _Packets(starts, promised, are_frames, every_key_starts=keyframes == len(starts))
+        every_key_starts = keyframes == len(starts)
+        return _Packets(starts, promised, are_named, are_frames, every_key_starts)
 
     def _demuxed(self, container: Any, complaints: Complaints, *streams: Any) -> Iterator[Any]:
         """The packets; a complaint of the demuxer is damage. (Others are of a decoder that looked at the
@@ -335,7 +348,7 @@ class VideoFile:
         with self._opened() as (container, stream, complaints):
             decoder = self._decoder(stream)
             # A recording that begins between keyframes makes a decoder complain until the first of them.
-            begun = False
+            begun = fields = False
             for packet in self._demuxed(container, complaints, stream):
                 begun = begun or packet.is_keyframe
                 try:
@@ -348,6 +361,9 @@ class VideoFile:
                     if len(pts) in wanted:
                         found[len(pts)] = convert(self._whole(frame))
                     pts.append(frame.pts)
+                    fields = fields or frame.interlaced_frame  # each of them may be a packet
+        if self._packets.are_named and not fields and len(pts) < len(self._packets.promised):
+            self._damaged(f"of {len(self._packets.promised)} frames {len(pts)} can be decoded")
         return found, pts
 
     def _shown_at(self, pts: Sequence[int | None]) -> np.ndarray:
@@ -364,28 +380,6 @@ class VideoFile:
         if not self._rate > 0:
             raise VideoError(f"{self.path}: states {self._rate} frames per second and no times of its frames")
         return np.arange(len(pts)) / float(self._rate)
-
-
-def _start_test(codec: str, extradata: bytes | None) -> Callable[[Any], bool]:
-    """Whether decoding can start at a keyframe's packet. Of H.264 not all serve: after a "recovery point"
-    some frames may still refer to what was before it; after an IDR slice (NAL unit type 5) none does (ITU-T
-    H.264, 7.4.1.2.4)."""
-    if codec != "h264":
-        return lambda packet: True
-    if not extradata or len(extradata) < 5 or extradata[0] != 1:
-        return lambda packet: False  # not the form in which MP4 and Matroska hold it
-    length_size = (extradata[4] & 3) + 1
-
-    def is_idr(packet: Any) -> bool:
-        data, at = memoryview(packet), 0
-        while at + length_size < len(data):
-            kind = data[at + length_size] & 31
-            if kind in (1, 5):
-                return bool(kind == 5)
-            at += length_size + int.from_bytes(data[at : at + length_size], "big")
-        return False
-
-    return is_idr
 
 
 def _from(pts: int, packets: Iterator[Any]) -> Iterator[Any]:
