@@ -171,4 +171,4 @@ def _with_classes(annotations: Annotations, count: int, checkpoint: Path) -> Ann
             f"annotations: found {highest}, expected the {count} classes of checkpoint {checkpoint} "
             f"(labels 0 to {count - 1}, numbered as it was trained)"
         )
-    return replace(annotations, classes=tuple(map(str, range(count)))) if numbered else annotations
+    return replace(annotations, classes=(*annotations.classes, *map(str, range(found, count))))
