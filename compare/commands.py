@@ -16,6 +16,7 @@ from agents.ocsampler_settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import entries
 from compare.published import (
+    NO_CHECKPOINT_HAS_MORE_CLASSES,
     PublishedName,
     build_published_cache,
     published_entry,
@@ -96,7 +97,8 @@ def cache(
         settings: how videos are read.
     """
     resolve_device(device)
-    table = READERS[annotation_format](annotations, videos, classes)
+    below = 0 if published is None else NO_CHECKPOINT_HAS_MORE_CLASSES
+    table = READERS[annotation_format](annotations, videos, classes, taken_below=below)
     print("\n".join(table.summary()))
     if (published is None) != (checkpoint is None) or (published and like):
         raise InputError("published: goes with --checkpoint FILE, and not with --like")

@@ -29,6 +29,9 @@ from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 
 PublishedName = Literal["ocsampler", "adafocus", "adafocus-v2"]
 
+NO_CHECKPOINT_HAS_MORE_CLASSES = 10_000
+"""So label numbers up to here may be meant; the checkpoint then says how many classes it has."""
+
 
 def build_published_cache(
     annotations: Annotations,

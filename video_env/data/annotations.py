@@ -71,7 +71,11 @@ class Annotations:
 
 
 def read_csv(
-    file: str | Path, videos: str | Path, classes: str | Path | Sequence[str] | None = None
+    file: str | Path,
+    videos: str | Path,
+    classes: str | Path | Sequence[str] | None = None,
+    *,
+    taken_below: int = 0,
 ) -> Annotations:
     """Read a CSV file with the columns ``video, path, label, split`` and any others.
 
@@ -85,6 +89,7 @@ def read_csv(
         file: the CSV file.
         videos: the folder of the video files.
         classes: the classes' names, or a file with one per line: labels are names in it, or numbers into it.
+        taken_below: numbers below this are taken however few labels there are, without such a list.
 
     Raises:
         InputError: the file is missing, empty or lacks a column, or a row is at fault; the message
@@ -140,7 +145,8 @@ def read_csv(
     if {"start", "end"} <= set(table.columns):
         good = ~(table["start"] >= table["end"])
         _require(file, good, table["start"], "column start", "less than column end")
-    labels, names = _labels(file, table["label"], None if classes is None else class_list(classes))
+    listed = None if classes is None else class_list(classes)
+    labels, names = _labels(file, table["label"], listed, taken_below)
     table["label"] = [first for first, *_ in labels]
     if any(len(of_video) > 1 for of_video in labels):
         table["labels"] = labels
@@ -151,7 +157,7 @@ READERS = {"csv": read_csv}
 
 
 def _labels(
-    file: Path, column: pd.Series, classes: tuple[str, ...] | None
+    file: Path, column: pd.Series, classes: tuple[str, ...] | None, taken_below: int
 ) -> tuple[list[list[int]], tuple[str, ...]]:
     """The label numbers of every row, and the classes' names."""
     names = [list(dict.fromkeys(filter(None, map(str.strip, cell.split(";"))))) for cell in column]
@@ -161,7 +167,7 @@ def _labels(
     def where(position: int) -> str:
         return f"annotation file {file}, row {int(column.index[position]) + 2}, column label"
 
-    return number_labels(names, where, classes)
+    return number_labels(names, where, classes, taken_below=taken_below)
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -22,7 +22,11 @@ Labels = Sequence[Sequence[str]]
 
 
 def number_labels(
-    labels: Labels, where: Callable[[int], str], classes: Sequence[str] | None = None
+    labels: Labels,
+    where: Callable[[int], str],
+    classes: Sequence[str] | None = None,
+    *,
+    taken_below: int = 0,
 ) -> tuple[list[list[int]], tuple[str, ...]]:
     """Numbers of the labels, and the classes' names.
 
@@ -32,6 +36,8 @@ def number_labels(
         classes: the classes' names, where there is a list of them: a label is then one of these names, or,
             if none of the names is a number itself, a number into the list. Without a list labels are either
             all numbers, which are kept, or all names, which are numbered in alphabetical order.
+        taken_below: numbers below this are taken without a list, however few labels there are: where a
+            checkpoint says how many classes there are, and is asked later.
 
     Returns:
         Each video's class numbers, and the name of every class: the list's, the names themselves, or the
@@ -45,7 +51,7 @@ def number_labels(
     kinds = [[bool(_NUMBER.fullmatch(label)) for label in of_video] for of_video in labels]
     numbers, total = sum(map(sum, kinds)), sum(map(len, kinds))
     if numbers == total:
-        return _as_numbers(labels, where)
+        return _as_numbers(labels, where, taken_below)
     if all(_LIKE_A_NUMBER.fullmatch(label) for of_video in labels for label in of_video):
         row, label = _first(labels, kinds, False)
         raise InputError(
@@ -118,7 +124,9 @@ def _in_list(labels: Labels, where: Callable[[int], str], classes: tuple[str, ..
     return result
 
 
-def _as_numbers(labels: Labels, where: Callable[[int], str]) -> tuple[list[list[int]], tuple[str, ...]]:
+def _as_numbers(
+    labels: Labels, where: Callable[[int], str], taken_below: int
+) -> tuple[list[list[int]], tuple[str, ...]]:
     written: dict[int, str] = {}
     for row, of_video in enumerate(labels):
         for label in of_video:
@@ -128,7 +136,7 @@ def _as_numbers(labels: Labels, where: Callable[[int], str]) -> tuple[list[list[
                     f"{where(row)}: found {label!r}, which is {first!r} elsewhere; expected one way to write "
                     "a class number"
                 )
-    limit = max(LARGEST_ANYWAY, TIMES_THE_LABELS * len(written))
+    limit = max(LARGEST_ANYWAY, TIMES_THE_LABELS * len(written), taken_below)
     for row, of_video in enumerate(labels):
         for label in of_video:
             if _value(label) >= limit:
