@@ -1,11 +1,15 @@
 """Ids and labels that look like something else, and very small sets, through the commands as a user runs them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from compare.cli import main
 from video_env.cache.derive import cache_from_arrays
@@ -100,9 +104,11 @@ def test_a_class_list_on_the_command_line(
     assert cache.labels.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("training", [1, 3])
-def test_sets_smaller_than_a_batch_are_trained_on(tmp_path: Path, training: int) -> None:
-    """Every training with its own batch size, on videos that leave a class without any; a single one too."""
+@pytest.mark.parametrize(("training", "candidates"), [(3, 3), (1, 1)])
+def test_sets_smaller_than_a_batch_are_trained_on(
+    tmp_path: Path, training: int, candidates: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every training with its own batch size, on videos that leave a class without any; on a single frame too."""
     generator = np.random.default_rng(0)
     count = training + 2
     index = pd.DataFrame(
@@ -112,20 +118,63 @@ def test_sets_smaller_than_a_batch_are_trained_on(tmp_path: Path, training: int)
             "split": ["train"] * training + ["test"] * 2,
         }
     )
-    frames = {"frames": generator.integers(0, 256, (count, 3, 48, 48, 3), dtype=np.uint8)}
+    frames = {"frames": generator.integers(0, 256, (count, candidates, 48, 48, 3), dtype=np.uint8)}
     cache = cache_from_arrays(tmp_path / "cache", index, frames, list("abcd"), {}).path
     once = ["--small.backbone.epochs", 1, "--small.skim.epochs", 1]
-    run("train", "recognizer", cache, "--network", "small", "--hidden", 4, "--epochs", 1, *once)
-    run("train", "ocsampler", cache, "--out", tmp_path / "cached.pt", "--num-frames", 2, "--epochs", 1)
-    end_to_end = ["--skim", "small_skim", "--skim-weights", "random"]
+    train = ["train", "recognizer", str(cache), "--network", "small", "--epochs", 1, *once]
+    if training * candidates == 1:  # batch normalisation needs two
+        assert main([*map(str, train), "--hidden", "4"]) == 2
+        assert "batch_size 64: of the 1 training videos" in capsys.readouterr().err
+    run(*train, "--hidden", 4 if training * candidates > 1 else 0)
+    run(
+        "train",
+        "ocsampler",
+        cache,
+        "--out",
+        tmp_path / "cached.pt",
+        "--num-frames",
+        candidates,
+        "--epochs",
+        1,
+    )
+    end_to_end = ["--num-frames", 1, "--skim", "small_skim", "--skim-weights", "random"]
     run("train", "ocsampler", cache, "--out", tmp_path / "whole.pt", "--epochs", 1, *end_to_end)
-    budget = ["--num-frames", 3, "--epochs", 1, "--budget-epochs", 1, "--cost-per-gflop", 0.1]
+    budget = ["--num-frames", candidates, "--epochs", 1, "--budget-epochs", 1, "--cost-per-gflop", 0.1]
     run("train", "ocsampler", cache, "--out", tmp_path / "budget.pt", *budget)
     few = ["--steps", 64, "--num-envs", 4]
     run("train", "sb3", cache, "--out", tmp_path / "ppo.zip", "--algorithm", "maskable-ppo", *few)
     stages = [f"--{stage}.epochs=1" for stage in ("networks", "random-patches", "policy", "fine-tuning")]
     run("train", "adafocus", cache, "--out", tmp_path / "adafocus", "--patch-size", 24, *stages)
-    run("train", "adafocus-v2", cache, "--out", tmp_path / "v2", "--patch-size", 24, "--epochs", 1)
-    for agent in ("cached.pt", "whole.pt", "budget.pt", "ppo.zip", "v2/agent.pt"):
+    agents = ["cached.pt", "whole.pt", "budget.pt", "ppo.zip"]
+    train = [
+        "train",
+        "adafocus-v2",
+        str(cache),
+        "--out",
+        str(tmp_path / "v2"),
+        "--patch-size=24",
+        "--epochs=1",
+    ]
+    if training * candidates == 1:
+        assert main(train) == 2
+        assert "batch_size 16, parts 1: of the 1 training videos" in capsys.readouterr().err
+    else:
+        run(*train)
+        agents.append("v2/agent.pt")
+    for agent in agents:
         run("evaluate", cache, "--policy", tmp_path / agent, "--out", tmp_path / "result.parquet")
         assert len(pd.read_parquet(tmp_path / "result.parquet")) == 2
+    files = [*tmp_path.rglob("*.pt"), *tmp_path.rglob("*.safetensors")]
+    assert len(files) > 6
+    for file in files:
+        values = torch.load(file, weights_only=True) if file.suffix == ".pt" else load_file(file)
+        assert all(torch.isfinite(tensor).all() for tensor in _tensors(values)), file
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor of a saved file, however deep."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)

@@ -177,7 +177,7 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
     """
     frames, rows = cache["frames"], cache.rows("train")
     embedding = torch.from_numpy(cache["embedding"][rows]).float()
-    embedding = (embedding - embedding.mean(dim=(0, 1))) / (embedding.std(dim=(0, 1)) + 1e-6)
+    embedding = standardised(embedding)
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
@@ -201,6 +201,12 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
         weight_decay=settings.weight_decay, description=f"{network.name} foretelling features",
     )  # fmt: skip
     network.eval()
+
+
+def standardised(features: torch.Tensor) -> torch.Tensor:
+    """Features [V, T, D] with mean 0 and deviation 1 over all frames; a single frame's are 0."""
+    deviation = features.std(dim=(0, 1), correction=min(1, features.shape[0] * features.shape[1] - 1))
+    return (features - features.mean(dim=(0, 1))) / (deviation + 1e-6)
 
 
 def label_shares(cache: Cache) -> torch.Tensor:
