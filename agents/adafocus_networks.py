@@ -24,7 +24,7 @@ from video_env.models.backbones import FrameNetwork, embedding_weights, load_wei
 from video_env.models.classifiers import build_classifier
 from video_env.models.optimise import seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
-from video_env.models.train_backbone import label_shares, recoloured
+from video_env.models.train_backbone import label_shares, recoloured, standardised
 
 
 class NetworkStages:
@@ -155,8 +155,7 @@ class NetworkStages:
     def _foretelling(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
         """The glance network's features regress the standardised embedding of each frame (knowledge
         distillation by features, Romero et al. 2015, FitNets, equation 3)."""
-        embedding = torch.from_numpy(self._cache["embedding"][self._rows]).float()
-        embedding = (embedding - embedding.mean(dim=(0, 1))) / (embedding.std(dim=(0, 1)) + 1e-6)
+        embedding = standardised(torch.from_numpy(self._cache["embedding"][self._rows]).float())
         for batch in shuffled(len(self._rows), self.settings.networks.batch_size, generator):
             drawn = self._draw_frames(len(batch), generator)
             images = self._glance_images(batch)[torch.arange(len(batch))[:, None], drawn]

@@ -91,6 +91,12 @@ class AdaFocusV2Training:
                 raise InputError(
                     f"parts: found {settings.parts}, expected at most the {len(batch)} videos of a batch"
                 )
+            if len(batch) // settings.parts * self.network.num_frames < 2:
+                raise InputError(
+                    f"batch_size {settings.batch_size}, parts {settings.parts}: of the {len(self._rows)} "
+                    "training videos, of one candidate frame each, a part would see a single frame, which "
+                    "cannot be normalised; expected other numbers, or more videos or candidates"
+                )
             optimiser.zero_grad()
             value = torch.zeros((), device=self.device)
             statistics = RunningStatistics(self.network, settings.parts)

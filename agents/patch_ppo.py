@@ -96,7 +96,8 @@ def standardised_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
     for step in reversed(range(len(rewards))):
         following = rewards[step] + gamma * following
         returns[step] = following
-    return (returns - returns.mean()) / (returns.std() + 1e-5)
+    deviation = returns.std(correction=min(1, returns.numel() - 1))  # of a single return: 0
+    return (returns - returns.mean()) / (deviation + 1e-5)
 
 
 def ppo_loss(

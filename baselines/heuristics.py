@@ -75,7 +75,7 @@ def motion(cache: Cache, num_frames: int, split: str) -> FixedSubsets:
         video = frames[int(row)].astype(np.int16)
         moved = np.abs(np.diff(video, axis=0)).mean(axis=(1, 2, 3))
         scores[row, 1:] = moved
-        scores[row, :1] = moved[:1]
+        scores[row, 0] = moved[0] if moved.size else 0  # of a single candidate there is nothing to compare
     return _highest(scores, num_frames, "nothing")
 
 

@@ -3,6 +3,7 @@ compares methods, of ``compare.comparing``."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import takewhile
@@ -28,7 +29,7 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; bad input ends in one line on standard error and exit status 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_at_home(one) for one in (sys.argv[1:] if arguments is None else arguments)]
     command = next(
         (" ".join(arguments[:words]) for words in (2, 1) if " ".join(arguments[:words]) in COMMANDS), None
     )
@@ -74,6 +75,12 @@ def _function(command: str, arguments: list[str]) -> Callable[..., None]:
     return getattr(
         comparing if command == "report" else commands, command.replace(" ", "_").replace("-", "_")
     )
+
+
+def _at_home(argument: str) -> str:
+    """With the user's folder for ``~``, which shells leave as it is behind an equals sign or in quotes."""
+    flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return flag + equals + os.path.expanduser(value)  # noqa: PTH111  (pathlib would drop a slash at the end)
 
 
 def _values(arguments: list[str], flag: str) -> list[str]:

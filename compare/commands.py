@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pandas as pd
 import tyro
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from agents.ocsampler_settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import entries
 from compare.published import (
+    NO_CHECKPOINT_HAS_MORE_CLASSES,
     PublishedName,
     build_published_cache,
     published_entry,
@@ -34,6 +34,7 @@ from video_env.evaluation.conditional_exit import ExitRule
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.evaluate import read_results, write_results
 from video_env.evaluation.selections import write_selections
+from video_env.evaluation.tables import read_table
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.classifiers import read_classifier
 from video_env.models.device import resolve_device
@@ -58,6 +59,7 @@ def cache(
     videos: Path,
     annotations: Path,
     out: Path,
+    classes: Path | None = None,
     annotation_format: Literal[tuple(READERS)] = "csv",  # type: ignore[valid-type]
     skim: BackboneName | Literal["none"] = "mobilenet_v2",
     skim_weights: str = "torchvision",
@@ -77,6 +79,8 @@ def cache(
         videos: folder of the video files.
         annotations: CSV file with the columns video, path, label, split.
         out: folder of the cache.
+        classes: file with the classes' names, one per line: labels are then names in it, or numbers into it
+            from 0. Needed where labels are numbers and names together, or far apart.
         annotation_format: of the annotation file.
         skim: network for the cheap features of all candidates, or none.
         skim_weights: torchvision, random, or a file of weights.
@@ -93,7 +97,9 @@ def cache(
         settings: how videos are read.
     """
     resolve_device(device)
-    table = READERS[annotation_format](annotations, videos)
+    below = 0 if published is None else NO_CHECKPOINT_HAS_MORE_CLASSES
+    table = READERS[annotation_format](annotations, videos, classes, taken_below=below)
+    print("\n".join(table.summary()))
     if (published is None) != (checkpoint is None) or (published and like):
         raise InputError("published: goes with --checkpoint FILE, and not with --like")
     if published is not None and checkpoint is not None:
@@ -119,7 +125,7 @@ def cache(
                 record, size = load_weights(network, where), settings.frame_size
                 encoders[array] = CacheEncoder(network, weights=record, frame_size=size, device=device)
         built = build_cache(table, out, settings, encoders)
-    failures = pd.read_csv(out / "failures.csv")
+    failures = read_table(out / "failures.csv")
     print(built)
     if len(failures):
         print(f"{len(failures)} videos could not be decoded, see {out / 'failures.csv'}; the first:")

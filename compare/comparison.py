@@ -33,6 +33,7 @@ from video_env.errors import InputError, require_positive
 from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
 from video_env.evaluation.plots import plot_learning
+from video_env.evaluation.tables import read_table
 from video_env.files import write_bytes
 from video_env.models.device import resolve_device
 
@@ -172,7 +173,7 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> 
     trainings.to_csv(folder / "training.csv", index=False)
     learning.to_csv(folder / "learning.csv", index=False)
     if len(learning):
-        plot_learning(pd.read_csv(folder / "learning.csv"), folder / "learning.png")
+        plot_learning(read_table(folder / "learning.csv"), folder / "learning.png")
     write_summary(results, folder, metric=metric, title=run.title, overlay=overlay)
     write_claims(measure_claims(results), folder)
     draw_pictures(Run(folder))

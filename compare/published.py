@@ -30,6 +30,9 @@ from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 
 PublishedName = Literal["ocsampler", "adafocus", "adafocus-v2"]
 
+NO_CHECKPOINT_HAS_MORE_CLASSES = 10_000
+"""So label numbers up to here may be meant; the checkpoint then says how many classes it has."""
+
 
 def build_published_cache(
     annotations: Annotations,
@@ -172,4 +175,4 @@ def _with_classes(annotations: Annotations, count: int, checkpoint: Path) -> Ann
             f"annotations: found {highest}, expected the {count} classes of checkpoint {checkpoint} "
             f"(labels 0 to {count - 1}, numbered as it was trained)"
         )
-    return replace(annotations, classes=tuple(map(str, range(count)))) if numbered else annotations
+    return replace(annotations, classes=(*annotations.classes, *map(str, range(found, count))))

@@ -30,6 +30,7 @@ import video_env
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
+from video_env.evaluation.tables import read_table
 from video_env.files import write_bytes
 from video_env.models.device import processor_name
 
@@ -115,7 +116,7 @@ class Run:
         if not file.is_file() or file.read_bytes() == b"\n":  # of a table without rows
             return None
         try:
-            table = pd.read_csv(file)
+            table = read_table(file)
             missing = _COLUMNS[name] - set(table)
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read ({error}); {_SUM_UP_AGAIN}") from error

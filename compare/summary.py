@@ -11,6 +11,7 @@ from compare.reported import reported_figures
 from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
 from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_curve
+from video_env.evaluation.tables import read_table
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
 ORDER = (
@@ -61,7 +62,7 @@ def write_summary(
     )
     areas.to_csv(out / "areas.csv", index=False)
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
-    saved = pd.read_csv(out / "summary.csv")
+    saved = read_table(out / "summary.csv")
     for name, methods in _curves(list(saved["method"].unique()), set(of_patches_names)).items():
         plot_curve(
             saved[saved["method"].isin(methods)], out / name, metric=metric, title=title,

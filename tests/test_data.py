@@ -1,4 +1,4 @@
-"""Annotations, candidate sampling, decoding, and the built-in data set."""
+"""Candidate sampling, decoding, and the built-in data set."""
 
 import itertools
 import time
@@ -13,98 +13,6 @@ from video_env.data import demo
 from video_env.data.annotations import read_csv
 from video_env.data.decode import VideoError, read_candidates, read_frames
 from video_env.data.sampling import candidate_indices
-from video_env.errors import InputError
-
-GOOD = "video,path,label,split\na,a.mp4,cat,train\nb,sub/b.mp4,dog,val\n"
-
-
-def annotations(folder: Path, text: str) -> Path:
-    file = folder / "annotations.csv"
-    file.write_text(text)
-    return file
-
-
-def test_csv_reads_names_numbers_and_several_labels(tmp_path: Path) -> None:
-    read = read_csv(annotations(tmp_path, GOOD), tmp_path)
-    assert read.classes == ("cat", "dog")
-    assert read.table["label"].tolist() == [0, 1]
-    assert read.table["split"].tolist() == ["train", "validation"]
-    several = read_csv(annotations(tmp_path, GOOD.replace("cat", "2;0").replace("dog", "1")), tmp_path)
-    assert several.classes == ("0", "1", "2")
-    assert several.table["labels"].tolist() == [[2, 0], [1]]
-    assert several.table["label"].tolist() == [2, 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not a readable CSV"),
-        (
-            GOOD.replace("cat", "-1").replace("dog", "7"),
-            "row 2, column label: found '-1', expected a whole number",
-        ),
-        ("video,path,label,split\n", "no rows"),
-        (GOOD.replace("label", "class"), "no column label; found video, path, class, split"),
-        (GOOD.replace("b,sub", "a,sub"), r"row 3, column video: found 'a'"),
-        (GOOD.replace("val", "dev"), r"row 3, column split: found 'dev', expected train, validation, test"),
-        (GOOD.replace("sub/", "../"), r"row 3, column path: found '../b.mp4', expected a path inside"),
-        (GOOD.replace("sub/b.mp4", "/etc/passwd"), r"row 3, column path"),
-        (GOOD.replace("dog", ""), r"row 3, column label: found ''"),
-    ],
-)
-def test_csv_faults_name_file_row_and_expectation(tmp_path: Path, text: str, message: str) -> None:
-    file = annotations(tmp_path, text)
-    with pytest.raises(InputError, match=message) as error:
-        read_csv(file, tmp_path)
-    assert str(file) in str(error.value)
-
-
-def test_csv_rows_are_counted_as_in_the_file(tmp_path: Path) -> None:
-    text = "video,path,label,split\r\n\r\na,a.mp4,cat,train\r\n\r\nb,b.mp4,dog,dev\r\n"
-    with pytest.raises(InputError, match="row 5, column split: found 'dev'"):
-        read_csv(annotations(tmp_path, text), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (GOOD.replace("a,a.mp4,cat,train", "a,a.mp4,cat,train,extra"), "not a readable CSV"),
-        (
-            GOOD.replace("split\n", "split,labels\n").replace("train\n", "train,x\n"),
-            "column labels has a meaning",
-        ),
-        (
-            GOOD.replace("split\n", "split,start\n").replace("train\n", "train,inf\n"),
-            "column start: found 'inf'",
-        ),
-        (
-            GOOD.replace("split\n", "split,start,end\n").replace("train\n", "train,5,2\n"),
-            "column start: found '5.0', expected less",
-        ),
-    ],
-)
-def test_csv_faults_of_other_columns(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_csv(annotations(tmp_path, text), tmp_path)
-
-
-def test_csv_label_given_twice_counts_once_and_links_may_leave(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "sub").symlink_to(tmp_path / "elsewhere")
-    read = read_csv(
-        annotations(tmp_path, GOOD.replace("cat", "dog;dog").replace("dog,val", "cat;dog,val")),
-        tmp_path / "videos",
-    )
-    assert read.table["labels"].tolist() == [[1], [0, 1]]
-    assert read.table["path"].tolist() == ["a.mp4", "sub/b.mp4"]
-
-
-def test_csv_and_folder_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        read_csv(tmp_path / "none.csv", tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        read_csv(annotations(tmp_path, GOOD), tmp_path / "none")
 
 
 def test_candidates_are_centres_of_uniform_segments() -> None:

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the ground up; packages on one line may not import each other.
 LAYERS = [
+    ["video_env_packages"],
     ["video_env.errors"],
     ["video_env.files"],
     ["video_env.data"],

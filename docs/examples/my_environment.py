@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 from video_env.envs.frame_select import FrameSelect, Selection
+from video_env.envs.options import check_integer, make_task
 from video_env.envs.task import TaskEnv, TaskVectorEnv
-from video_env.errors import InputError
 
 
 class ClipSelect(FrameSelect):
@@ -20,8 +20,7 @@ class ClipSelect(FrameSelect):
         super().__init__(*args, **options)
 
     def _action_space(self) -> gym.Space:
-        if not 1 <= self.num_frames <= self.num_candidates:
-            raise InputError(f"num_frames: found {self.num_frames}, expected 1 to {self.num_candidates}")
+        check_integer("num_frames", self.num_frames, 1, self.num_candidates)
         return gym.spaces.Discrete(self.num_candidates - self.num_frames + 1)
 
     def step(self, state: Selection, action: np.ndarray) -> tuple[Selection, np.ndarray, np.ndarray]:
@@ -46,14 +45,20 @@ class ClipSelectEnv(TaskEnv[Selection]):
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(ClipSelect(**options), render_mode)
+        super().__init__(make_task(ClipSelect, options), render_mode)
 
 
 class ClipSelectVectorEnv(TaskVectorEnv[Selection]):
     """ClipSelect-v0 for many videos at once; see ``ClipSelectEnv``."""
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(ClipSelect(**options), num_envs, render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(make_task(ClipSelect, options), num_envs, render_mode, max_episode_steps)
 
 
 gym.register(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from video_env.data.labels import class_list, number_labels
 from video_env.errors import InputError
 
 RESERVED = ("labels", "num_frames", "frames_per_second")
@@ -33,19 +35,67 @@ class Annotations:
     classes: tuple[str, ...]
     videos: Path
 
+    @property
+    def videos_per_split(self) -> dict[str, int]:
+        """How many videos each split has, of those that it has."""
+        counts = self.table["split"].value_counts()
+        return {split: int(counts[split]) for split in SPLITS if split in counts}
 
-def read_csv(file: Path, videos: Path) -> Annotations:
+    @property
+    def classes_without_training(self) -> tuple[str, ...]:
+        """The names of the classes that no training video is of."""
+        training = self.table[self.table["split"] == "train"]
+        labels = training["labels"].explode() if "labels" in training else training["label"]
+        seen = set(labels)
+        return tuple(name for number, name in enumerate(self.classes) if number not in seen)
+
+    @property
+    def files_in_several_splits(self) -> dict[str, tuple[str, ...]]:
+        """The files that stand in more than one split, under different ids, with these splits."""
+        pairs = self.table[["path", "split"]].drop_duplicates()
+        several = pairs[pairs["path"].duplicated(keep=False)]
+        return {str(path): tuple(splits) for path, splits in several.groupby("path", sort=False)["split"]}
+
+    def summary(self) -> list[str]:
+        """What reading has found, and what may be a mistake, a line each."""
+        counts = ", ".join(f"{count} {split}" for split, count in self.videos_per_split.items())
+        lines = [f"videos: {counts}; classes: {len(self.classes)}"]
+        if "train" not in self.videos_per_split:
+            lines.append("no training video")
+        elif without := self.classes_without_training:
+            lines.append(f"classes without a training video: {len(without)} ({_first_few(without)})")
+        if several := self.files_in_several_splits:
+            named = [f"{path} in {' and '.join(splits)}" for path, splits in several.items()]
+            lines.append(f"files in more than one split: {len(several)} ({_first_few(named)})")
+        return lines
+
+
+def read_csv(
+    file: str | Path,
+    videos: str | Path,
+    classes: str | Path | Sequence[str] | None = None,
+    *,
+    taken_below: int = 0,
+) -> Annotations:
     """Read a CSV file with the columns ``video, path, label, split`` and any others.
 
     A label is a class's name or number; several, separated by semicolons, make the set multi-label.
     Whole numbers are kept as they are (the classes are 0 to the largest); names are numbered in
-    alphabetical order. ``start`` and ``end`` are optional seconds. Columns that mean nothing to this
-    package stay in the table and in the cache's index.
+    alphabetical order; a mixture needs a list of the classes. ``start`` and ``end`` are optional seconds.
+    Ids and names stay the text that they are. Columns that mean nothing to this package stay in the table and
+    in the cache's index.
+
+    Args:
+        file: the CSV file.
+        videos: the folder of the video files.
+        classes: the classes' names, or a file with one per line: labels are names in it, or numbers into it.
+        taken_below: numbers below this are taken however few labels there are, without such a list.
 
     Raises:
         InputError: the file is missing, empty or lacks a column, or a row is at fault; the message
             names the file, the row (the header being row 1) and what was expected.
     """
+    file, videos = Path(file).expanduser(), Path(videos).expanduser()
     if not file.is_file():
         raise InputError(f"annotation file {file}: no such file")
     if not videos.is_dir():
@@ -95,38 +145,33 @@ def read_csv(file: Path, videos: Path) -> Annotations:
     if {"start", "end"} <= set(table.columns):
         good = ~(table["start"] >= table["end"])
         _require(file, good, table["start"], "column start", "less than column end")
-    labels, classes = _labels(file, table["label"])
+    listed = None if classes is None else class_list(classes)
+    labels, names = _labels(file, table["label"], listed, taken_below)
     table["label"] = [first for first, *_ in labels]
     if any(len(of_video) > 1 for of_video in labels):
         table["labels"] = labels
-    return Annotations(table.reset_index(drop=True), classes, videos)
+    return Annotations(table.reset_index(drop=True), names, videos)
 
 
 READERS = {"csv": read_csv}
 
 
-def _labels(file: Path, column: pd.Series) -> tuple[list[list[int]], tuple[str, ...]]:
+def _labels(
+    file: Path, column: pd.Series, classes: tuple[str, ...] | None, taken_below: int
+) -> tuple[list[list[int]], tuple[str, ...]]:
     """The label numbers of every row, and the classes' names."""
     names = [list(dict.fromkeys(filter(None, map(str.strip, cell.split(";"))))) for cell in column]
     named = pd.Series([bool(of_video) for of_video in names], column.index)
     _require(file, named, column, "column label", "a class's name or number")
-    known = sorted({name for of_video in names for name in of_video})
-    if all(name.isdecimal() for name in known):
-        classes = tuple(str(number) for number in range(max(map(int, known)) + 1))
-        return [[int(name) for name in of_video] for of_video in names], classes
-    if all(_is_number(name) for name in known):
-        of_classes = pd.Series([all(map(str.isdecimal, of_video)) for of_video in names], column.index)
-        _require(file, of_classes, column, "column label", "a whole number from 0, as all are numbers")
-    number = {name: index for index, name in enumerate(known)}
-    return [[number[name] for name in of_video] for of_video in names], tuple(known)
+
+    def where(position: int) -> str:
+        return f"annotation file {file}, row {int(column.index[position]) + 2}, column label"
+
+    return number_labels(names, where, classes, taken_below=taken_below)
 
 
-def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _inside(path: str) -> str:

@@ -10,13 +10,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from video_env.cache.store import Cache, open_cache
+from video_env.cache.store import Cache
 from video_env.envs.options import (
-    PACKAGED_CACHE,
     Observation,
-    check_cost,
+    Repeatable,
+    check_integer,
+    check_number,
     check_observation,
+    check_split,
     known_gflops,
+    make_task,
+    opened_cache,
 )
 from video_env.envs.rendering import filmstrip
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
@@ -43,7 +47,7 @@ class Selection(EpisodeState):
     quality: np.ndarray
 
 
-class FrameSelect:
+class FrameSelect(Repeatable):
     """The dynamics of FrameSelect-v0, batch first; see ``FrameSelectEnv`` for the arguments.
 
     Raises:
@@ -60,17 +64,18 @@ class FrameSelect:
         skim_gflops: float | None = None,
         selector_gflops: float = 0.0,
     ) -> None:
-        self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
-        self.rows = self.cache.rows(split)
+        self.cache = self._reopens(opened_cache(cache))
+        self.rows = self.cache.rows(check_split(split))
         self.num_candidates = self.cache.num_candidates
-        self.cost_per_gflop = check_cost(cost_per_gflop)
+        self.cost_per_gflop = check_number("cost_per_gflop", cost_per_gflop)
         self.observation = check_observation(observation)
         self.verdicts = Verdicts(self.cache, self.rows)
         self._quality = quality(reward)
         self.frame_gflops = known_gflops(self.cache, "embedding") + known_gflops(self.cache, "hidden")
-        skim = known_gflops(self.cache, "skim") * self.num_candidates if skim_gflops is None else skim_gflops
-        self.fixed_gflops = skim + known_gflops(self.cache, "output")
-        self.selector_gflops = float(selector_gflops)
+        if skim_gflops is None:
+            skim_gflops = known_gflops(self.cache, "skim") * self.num_candidates
+        self.fixed_gflops = check_number("skim_gflops", skim_gflops) + known_gflops(self.cache, "output")
+        self.selector_gflops = check_number("selector_gflops", selector_gflops)
         self._names = self.cache.index["video"].to_numpy(object)[self.rows]
         self._bits = subset_bits(self.num_candidates)
         nothing = np.zeros((1, self.num_candidates), np.int8)
@@ -166,8 +171,7 @@ class SequentialFrameSelect(FrameSelect):
     def __init__(self, *args: Any, max_frames: int | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.max_frames = self.num_candidates if max_frames is None else max_frames
-        if self.max_frames < 1:
-            raise InputError(f"max_frames: found {max_frames}, expected at least 1")
+        check_integer("max_frames", self.max_frames, 1)
         self._bits_or_stop = np.append(self._bits, 0)
 
     def _action_space(self) -> gym.Space:
@@ -187,9 +191,9 @@ class SequentialFrameSelect(FrameSelect):
 
     @staticmethod
     def action_mask(state: Selection) -> np.ndarray:
-        """bool [B, T + 1]: the frames not chosen yet, and stop."""
-        mask = np.ones((len(state.chosen), state.chosen.shape[1] + 1), bool)
-        np.equal(state.chosen, 0, out=mask[:, :-1])
+        """int8 [B, T + 1], 1 for the frames not chosen yet, and for stop."""
+        mask = np.ones((len(state.chosen), state.chosen.shape[1] + 1), np.int8)
+        np.subtract(1, state.chosen, out=mask[:, :-1])
         return mask
 
     def _check(self, action: np.ndarray) -> None:
@@ -206,11 +210,9 @@ class OneStepFrameSelect(FrameSelect):
     def __init__(self, *args: Any, num_frames: int | None = None, **options: Any) -> None:
         self.num_frames = num_frames
         super().__init__(*args, **options)
-        if num_frames is not None and num_frames not in range(1, self.num_candidates + 1):
-            raise InputError(
-                f"num_frames: found {num_frames}, expected 1 to {self.num_candidates}, the cache's "
-                "candidate frames"
-            )
+        if num_frames is not None:
+            what = ", the cache's candidate frames"
+            check_integer("num_frames", num_frames, 1, self.num_candidates, what=what)
 
     def _action_space(self) -> gym.Space:
         if self.num_frames is None:
@@ -254,7 +256,8 @@ class FrameSelectEnv(TaskEnv[Selection]):
     | 0 .. T−1 | process this candidate frame; choosing it again costs again and changes nothing |
     | T | stop and predict |
 
-    `info["action_mask"]` and `action_masks()` are False for the frames chosen already.
+    `info["action_mask"]` and `action_masks()` are int8 [T + 1], as `action_space.sample(mask)` takes it: 0 for
+    the frames chosen already, 1 for the others and for stop.
 
     ## Observation Space
     `Dict` with:
@@ -292,12 +295,13 @@ class FrameSelectEnv(TaskEnv[Selection]):
     `reset(options={"video": id})` takes that video.
 
     ## Episode End
-    Terminates on stop or after `max_frames` choices. Never truncates.
+    Terminates on stop or after `max_frames` choices. Truncates after `max_episode_steps` steps, where `make` or
+    `make_vec` is given such.
 
     ## Information
     `video` (id), `label`, `gflops` (spent so far), `confidence` (the true class's probability),
     `prediction` (−1 while nothing is chosen), `correct`, `selected`, `processed` (frames so far; one that is
-    chosen again counts again), `action_mask`.
+    chosen again counts again), `action_mask` (int8 [T + 1]).
 
     ## Arguments
     | argument | default | meaning |
@@ -311,27 +315,37 @@ class FrameSelectEnv(TaskEnv[Selection]):
     | `skim_gflops` | the cache's | cost of looking at all candidates, per video |
     | `selector_gflops` | 0 | cost of the acting policy, per decision |
     | `render_mode` | None | or `"rgb_array"`: a filmstrip of the candidates |
+    | `max_episode_steps` | None | of `gym.make` and `gym.make_vec`: steps after which an episode is truncated |
+
+    An argument that is unknown, or of another kind, is refused when the environment is made.
 
     ## Version History
     * v0: initial version
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(SequentialFrameSelect(**options), render_mode)
+        super().__init__(make_task(SequentialFrameSelect, options, "render_mode"), render_mode)
 
     def action_masks(self) -> np.ndarray:
-        """bool [T + 1], which actions are valid now (sb3-contrib's protocol)."""
+        """int8 [T + 1], 1 for the actions that are valid now (sb3-contrib's protocol)."""
         return SequentialFrameSelect.action_mask(self._running())[0]
 
 
 class FrameSelectVectorEnv(TaskVectorEnv[Selection]):
     """FrameSelect-v0 for many videos at once; see ``FrameSelectEnv``."""
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(SequentialFrameSelect(**options), num_envs, render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        task = make_task(SequentialFrameSelect, options, "render_mode", "max_episode_steps")
+        super().__init__(task, num_envs, render_mode, max_episode_steps)
 
     def action_masks(self) -> np.ndarray:
-        """bool [num_envs, T + 1], which actions are valid now."""
+        """int8 [num_envs, T + 1], 1 for the actions that are valid now."""
         return SequentialFrameSelect.action_mask(self._running())
 
 
@@ -372,11 +386,18 @@ class FrameSelectOneStepEnv(TaskEnv[Selection]):
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(OneStepFrameSelect(**options), render_mode)
+        super().__init__(make_task(OneStepFrameSelect, options, "render_mode"), render_mode)
 
 
 class FrameSelectOneStepVectorEnv(TaskVectorEnv[Selection]):
     """FrameSelectOneStep-v0 for many videos at once; see ``FrameSelectOneStepEnv``."""
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(OneStepFrameSelect(**options), num_envs, render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        task = make_task(OneStepFrameSelect, options, "render_mode", "max_episode_steps")
+        super().__init__(task, num_envs, render_mode, max_episode_steps)

@@ -13,20 +13,25 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from video_env.cache.store import Cache, open_cache
+from video_env.cache.store import Cache
 from video_env.data.patches import check_positions, grid_points, grid_side, surrounding
 from video_env.envs.options import (
-    PACKAGED_CACHE,
     Observation,
-    check_cost,
+    Repeatable,
+    check_flag,
+    check_integer,
+    check_number,
     check_observation,
+    check_split,
     known_gflops,
+    make_task,
+    opened_cache,
 )
 from video_env.envs.patch_inputs import LARGEST_IN_MEMORY, PatchInputs
 from video_env.envs.rendering import patch_view
 from video_env.envs.rewards import VERDICT_QUALITIES, Prediction
 from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
-from video_env.errors import InputError
+from video_env.errors import InputError, require_choice
 from video_env.models.classifiers import Classifier, load_classifier
 from video_env.models.device import resolve_device
 
@@ -59,7 +64,7 @@ class Looking(EpisodeState):
     gflops: np.ndarray
 
 
-class PatchSelect:
+class PatchSelect(Repeatable):
     """The dynamics of PatchSelect-v0, batch first; see ``PatchSelectEnv`` for the arguments.
 
     Raises:
@@ -80,22 +85,26 @@ class PatchSelect:
         precision: Literal["float32", "bfloat16"] = "float32",
         largest_in_memory: int = LARGEST_IN_MEMORY,
     ) -> None:
-        if reward not in REWARDS:
-            raise InputError(f"reward {reward!r}: expected one of {', '.join(REWARDS)}")
+        require_choice("reward", reward, REWARDS)
         if precision not in ("float32", "bfloat16"):
             raise InputError(f"precision {precision!r}: expected float32 or bfloat16")
-        self.cache = open_cache(PACKAGED_CACHE if cache is None else cache)
-        self.rows = self.cache.rows(split)
-        self.reward, self.allow_exit = reward, allow_exit
+        if not (classifier is None or isinstance(classifier, Classifier)):
+            raise InputError(f"classifier: found {classifier!r}, expected a Classifier")
+        check_integer("largest_in_memory", largest_in_memory, 0)
+        self.cache = self._reopens(opened_cache(cache))
+        self.rows = self.cache.rows(check_split(split))
+        self.reward, self.allow_exit = reward, check_flag("allow_exit", allow_exit)
         self.observation = check_observation(observation)
-        self.cost_per_gflop = check_cost(cost_per_gflop)
-        self.selector_gflops = float(selector_gflops)
+        self.cost_per_gflop = check_number("cost_per_gflop", cost_per_gflop)
+        self.selector_gflops = check_number("selector_gflops", selector_gflops)
         self._maps = self.cache["glance"]
         self.num_frames, self.num_positions = self.cache["patches"].row_shape[:2]
         self.glance_gflops = known_gflops(self.cache, "glance")
         self.look_gflops = known_gflops(self.cache, "patches")
         # A classifier that was passed in is not touched: this one is a copy of its own.
         own = load_classifier(self.cache) if classifier is None else copy.deepcopy(classifier).eval()
+        if "classifier" in self.arguments[1]:
+            self.arguments[1]["classifier"] = own
         self.look_gflops += own.gflops()
         self.classifier = own.requires_grad_(False).to(resolve_device(device), getattr(torch, precision))
         self.inputs = PatchInputs(self.cache, self.rows, self.classifier, largest_in_memory=largest_in_memory)
@@ -404,7 +413,8 @@ class PatchSelectEnv(TaskEnv[Looking]):
     `reset(options={"video": id})` takes that video. The reference patches of `contrast` are drawn here too.
 
     ## Episode End
-    Terminates after T frames, or on stop. Never truncates.
+    Terminates after T frames, or on stop. Truncates after `max_episode_steps` steps, where `make` or `make_vec`
+    is given such.
 
     ## Information
     `video` (id), `label`, `gflops` (spent so far), `confidence` (the true class's probability),
@@ -427,20 +437,30 @@ class PatchSelectEnv(TaskEnv[Looking]):
     | `precision` | `"float32"` | of the classifier; `"bfloat16"` is faster and less exact |
     | `largest_in_memory` | 2^30 | bytes of a table of classifier inputs that is computed in advance, or of glance maps that is read |
     | `render_mode` | None | or `"rgb_array"`: the frame, the grid, the patch, the probability so far |
+    | `max_episode_steps` | None | of `gym.make` and `gym.make_vec`: steps after which an episode is truncated |
+
+    An argument that is unknown, or of another kind, is refused when the environment is made.
 
     ## Version History
     * v0: initial version
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(GridPatchSelect(**options), render_mode)
+        super().__init__(make_task(GridPatchSelect, options, "render_mode"), render_mode)
 
 
 class PatchSelectVectorEnv(TaskVectorEnv[Looking]):
     """PatchSelect-v0 for many videos at once; see ``PatchSelectEnv``."""
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(GridPatchSelect(**options), num_envs, render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        task = make_task(GridPatchSelect, options, "render_mode", "max_episode_steps")
+        super().__init__(task, num_envs, render_mode, max_episode_steps)
 
 
 class PatchSelectContinuousEnv(TaskEnv[Looking]):
@@ -478,11 +498,18 @@ class PatchSelectContinuousEnv(TaskEnv[Looking]):
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(ContinuousPatchSelect(**options), render_mode)
+        super().__init__(make_task(ContinuousPatchSelect, options, "render_mode"), render_mode)
 
 
 class PatchSelectContinuousVectorEnv(TaskVectorEnv[Looking]):
     """PatchSelectContinuous-v0 for many videos at once; see ``PatchSelectContinuousEnv``."""
 
-    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(ContinuousPatchSelect(**options), num_envs, render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **options: Any,
+    ) -> None:
+        task = make_task(ContinuousPatchSelect, options, "render_mode", "max_episode_steps")
+        super().__init__(task, num_envs, render_mode, max_episode_steps)

@@ -14,7 +14,7 @@ import numpy as np
 
 from video_env.cache.store import Cache
 from video_env.data.sampling import candidate_indices
-from video_env.errors import InputError
+from video_env.errors import require_choice
 
 if TYPE_CHECKING:
     import torch
@@ -254,8 +254,7 @@ def quality(name: str) -> Callable[[Choice], np.ndarray]:
     Raises:
         InputError: there is none of this name; the message lists them.
     """
-    if name not in QUALITIES:
-        raise InputError(f"reward {name!r}: expected one of {', '.join(QUALITIES)}")
+    require_choice("reward", name, tuple(QUALITIES))
     return QUALITIES[name]
 
 

@@ -7,10 +7,11 @@ of one, ``TaskVectorEnv`` a batch of ``num_envs``; neither holds a rule of its o
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
-from typing import Any, Generic, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from video_env.cache.store import Cache
+from video_env.envs.options import check_integer
 from video_env.errors import InputError
 
 
@@ -149,22 +151,41 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
     episodes anything else would waste every other step): the observation returned is the new
     episode's, and ``info["final_obs"]`` (an array of one observation per environment, None where none
     ended) and ``info["final_info"]`` hold the last of the old one where ``info["_final_info"]`` is set.
+
+    Args:
+        task: the dynamics.
+        num_envs: how many episodes run side by side, at least 1.
+        render_mode: None or ``"rgb_array"``.
+        max_episode_steps: steps after which an episode is truncated, as Gymnasium's ``TimeLimit`` does to a
+            single environment; None, or −1 as in ``gym.make``, for no such limit.
+
+    Raises:
+        InputError: an argument is out of range.
     """
 
     metadata: dict[str, Any] = {
         "render_modes": ["rgb_array"], "render_fps": 2, "autoreset_mode": AutoresetMode.SAME_STEP,
     }  # fmt: skip
 
-    def __init__(self, task: Task[State], num_envs: int = 1, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        task: Task[State],
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
         self.task = task
-        self.num_envs = num_envs
+        self.num_envs = num_envs = check_integer("num_envs", num_envs, 1)
+        if max_episode_steps is not None and max_episode_steps != -1:
+            self._limit: int | None = check_integer("max_episode_steps", max_episode_steps, 1)
+        else:
+            self._limit = None
+        self._steps = np.zeros(num_envs, np.int64)
         self.render_mode = check_render_mode(render_mode)
         self.single_observation_space = task.observation_space
         self.single_action_space = task.action_space
         self.observation_space = batch_space(task.observation_space, num_envs)
         self.action_space = batch_space(task.action_space, num_envs)
-        self._everywhere = np.ones(num_envs, bool)
-        self._everywhere.flags.writeable = False
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -173,8 +194,9 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
             raise InputError("seed: found a list, expected one int for all the environments of this vector")
         super().reset(seed=seed)
         self.state = self.task.begin(self._draw(self.np_random, self.num_envs, options), self.np_random)
+        self._steps = np.zeros(self.num_envs, np.int64)
         state = self.state
-        return self.task.observe(state), LazyInfo(lambda: self._described(state, self._everywhere))
+        return self.task.observe(state), self._lazy(lambda: self._described(state, self._everywhere()))
 
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         running = self._running()
@@ -183,22 +205,41 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         if actions.shape != expected:
             raise InputError(f"actions: found shape {actions.shape}, expected {expected}")
         state, reward, terminated = self.task.step(running, actions)
-        ended = np.flatnonzero(terminated)
+        truncated = self._over_limit()
+        ended = np.flatnonzero(terminated if self._limit is None else terminated | truncated)
         before = state
         if ended.size:
             fresh = self.task.begin(self._draw(self.np_random, ended.size, None), self.np_random)
             state = _replaced(state, ended, fresh)
+            self._steps[ended] = 0
         self.state = state
 
         def info() -> dict[str, Any]:
-            return self._described(state, self._everywhere) | self._final(before, ended)
+            return self._described(state, self._everywhere()) | self._final(before, ended)
 
-        return self.task.observe(state), reward, terminated, np.zeros(self.num_envs, bool), LazyInfo(info)
+        return self.task.observe(state), reward, terminated, truncated, self._lazy(info)
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
         if not self.render_mode:
             return None
         return tuple(self.task.render(self._running(), episode) for episode in range(self.num_envs))
+
+    def _over_limit(self) -> np.ndarray:
+        """bool [num_envs], whose episodes are as long as they may be, this step counted."""
+        if self._limit is None:
+            return np.zeros(self.num_envs, bool)
+        self._steps += 1
+        return np.greater_equal(self._steps, self._limit)
+
+    def _everywhere(self) -> np.ndarray:
+        """The mask of what every row has; all its keys share it."""
+        mask = np.ones(self.num_envs, bool)
+        mask.flags.writeable = False
+        return mask
+
+    @staticmethod
+    def _lazy(fill: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return cast("dict[str, Any]", LazyInfo(fill))
 
     def _described(self, state: State, mask: np.ndarray) -> dict[str, Any]:
         """Gymnasium's form of vector infos: each entry with a mask of the rows that have it."""
@@ -209,54 +250,48 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
         """What the infos hold of the episodes that ended."""
         if not ended.size:
             return {}
-        terminated = np.zeros(self.num_envs, bool)
-        terminated[ended] = True
+        here = np.zeros(self.num_envs, bool)
+        here[ended] = True
         last = self.task.observe(_rows(state, ended))
         observations = np.full(self.num_envs, None, object)
         for row, values in zip(ended, zip(*last.values(), strict=True), strict=True):
             observations[row] = dict(zip(last, values, strict=True))
         return {
             "final_obs": observations,
-            "final_info": self._described(state, terminated),
-            "_final_obs": terminated,
-            "_final_info": terminated,
+            "final_info": self._described(state, here),
+            "_final_obs": here,
+            "_final_info": here,
         }
 
 
-class LazyInfo(dict[str, Any]):
-    """A dict that is filled when it is first read: most steps' infos are never looked at, and they
-    would cost more than the steps."""
+class LazyInfo(UserDict[str, Any]):
+    """A dict that is made when it is first looked into: most steps' infos are never looked at, and they
+    would cost more than the steps.
+
+    It is no subclass of dict, whose entries code in C (``json``, ``orjson``) reads without asking, and would
+    find none: such code refuses it, as ``json.dumps`` does, or asks what to do (``default=``). Where Python
+    asks it is a dict, as Gymnasium's wrappers require. Copies and pickles are plain dicts.
+    """
 
     def __init__(self, fill: Callable[[], dict[str, Any]]) -> None:
-        super().__init__()
-        self._fill: Callable[[], dict[str, Any]] | None = fill
+        self._fill = fill
+
+    @cached_property
+    def data(self) -> dict[str, Any]:  # type: ignore[override]  # what UserDict keeps everything in
+        fill, self._fill = self._fill, dict
+        return fill()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # type: ignore[override]
+        return dict
+
+    def copy(self) -> dict[str, Any]:  # type: ignore[override]
+        return self.data.copy()
+
+    __copy__ = copy  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self.items()),)
-
-    def _filled(self) -> None:
-        if self._fill is not None:
-            fill, self._fill = self._fill, None
-            dict.update(self, fill())
-
-
-def _fill_before(name: str) -> Any:
-    inherited = getattr(dict, name)
-
-    @wraps(inherited)
-    def method(self: LazyInfo, *arguments: Any) -> Any:
-        self._filled()
-        return inherited(self, *arguments)
-
-    return method
-
-
-for _name in (
-    "__contains__", "__delitem__", "__eq__", "__getitem__", "__ior__", "__iter__", "__len__", "__ne__",
-    "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__", "copy", "get", "items", "keys", "pop",
-    "popitem", "setdefault", "update", "clear", "values",
-):  # fmt: skip
-    setattr(LazyInfo, _name, _fill_before(_name))
+        return dict, (self.data,)
 
 
 def _rows(state: State, rows: np.ndarray) -> State:

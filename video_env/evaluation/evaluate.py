@@ -330,7 +330,7 @@ def selects_patches(results: pd.DataFrame) -> pd.Series:
 
 def write_results(table: pd.DataFrame, file: Path) -> None:
     """Write a result table as parquet, in one step."""
-    write_bytes(file, table.to_parquet(index=False))
+    write_bytes(file.expanduser(), table.to_parquet(index=False))
 
 
 def read_results(*paths: Path) -> pd.DataFrame:
@@ -339,6 +339,7 @@ def read_results(*paths: Path) -> pd.DataFrame:
     Raises:
         InputError: there is none, one is no result table, or they are of different data or splits.
     """
+    paths = tuple(path.expanduser() for path in paths)
     files = [
         file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
     ]

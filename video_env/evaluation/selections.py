@@ -48,4 +48,4 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
         if isinstance(choice.get("patches"), (list, np.ndarray)):
             record["patches"] = np.reshape(choice["patches"], (-1, 2)).round(4).tolist()
         lines.append(json.dumps(record))
-    write_bytes(file, ("\n".join(lines) + "\n").encode())
+    write_bytes(file.expanduser(), ("\n".join(lines) + "\n").encode())

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from video_env.cache.store import Cache
-from video_env.errors import InputError, require_positive, require_seed
+from video_env.errors import require_positive, require_seed
 from video_env.models.backbones import FrameNetwork
 from video_env.models.device import resolve_device
 from video_env.models.optimise import optimise, seeded
@@ -28,7 +28,7 @@ class BackboneTraining:
 
     Attributes:
         epochs: passes over the training videos.
-        batch_size: videos per step.
+        batch_size: videos per step; all of them where there are fewer.
         frames_per_video: candidates drawn from each video in a step, max-pooled to one prediction.
         learning_rate: AdamW's.
         weight_decay: AdamW's.
@@ -110,12 +110,13 @@ def train_on_images(
     with seeded(settings.seed):
         head = nn.Linear(network.features, int(labels.max()) + 1).to(place)
     network.to(place).to(memory_format=torch.channels_last).train()
-    per_epoch = len(images) // settings.batch_size
+    size = min(settings.batch_size, len(images))
+    per_epoch = len(images) // size
 
     def losses() -> Iterator[torch.Tensor]:
         for _ in range(settings.epochs):
             order = generator.permutation(len(images))
-            for batch in np.array_split(order[: per_epoch * settings.batch_size], per_epoch):
+            for batch in np.array_split(order[: per_epoch * size], per_epoch):
                 scores = head(network(torch.from_numpy(images[batch]).to(place)))
                 yield F.cross_entropy(scores, torch.from_numpy(labels[batch]).to(place))
 
@@ -138,21 +139,18 @@ def train_on_videos(
         CacheError: the cache has no frames or no training videos.
     """
     frames, rows, targets = cache["frames"], cache.rows("train"), label_shares(cache)
-    if settings.batch_size > len(rows):
-        raise InputError(
-            f"batch_size {settings.batch_size}: expected at most the {len(rows)} training videos"
-        )
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, len(cache.classes)).to(place)
     network.to(place).to(memory_format=torch.channels_last).train()
-    per_epoch = len(rows) // settings.batch_size
+    size = min(settings.batch_size, len(rows))
+    per_epoch = len(rows) // size
     count = min(settings.frames_per_video, cache.num_candidates)
 
     def losses() -> Iterator[torch.Tensor]:
         for _ in range(settings.epochs):
-            order = generator.permutation(rows)[: per_epoch * settings.batch_size]
+            order = generator.permutation(rows)[: per_epoch * size]
             for batch in np.array_split(order, per_epoch):
                 batch = np.sort(batch)
                 drawn = generator.permuted(np.tile(np.arange(cache.num_candidates), (len(batch), 1)), axis=1)
@@ -179,7 +177,7 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
     """
     frames, rows = cache["frames"], cache.rows("train")
     embedding = torch.from_numpy(cache["embedding"][rows]).float()
-    embedding = (embedding - embedding.mean(dim=(0, 1))) / (embedding.std(dim=(0, 1)) + 1e-6)
+    embedding = standardised(embedding)
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
@@ -203,6 +201,12 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
         weight_decay=settings.weight_decay, description=f"{network.name} foretelling features",
     )  # fmt: skip
     network.eval()
+
+
+def standardised(features: torch.Tensor) -> torch.Tensor:
+    """Features [V, T, D] with mean 0 and deviation 1 over all frames; a single frame's are 0."""
+    deviation = features.std(dim=(0, 1), correction=min(1, features.shape[0] * features.shape[1] - 1))
+    return (features - features.mean(dim=(0, 1))) / (deviation + 1e-6)
 
 
 def label_shares(cache: Cache) -> torch.Tensor:

@@ -114,6 +114,12 @@ def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) ->
             embedding.shape[-1], len(cache.classes), hidden=settings.hidden, consensus=settings.consensus
         ).to(place)
     batches = -(-len(rows) // settings.batch_size)
+    if settings.hidden and cache.num_candidates * (len(rows) // batches) < 2:
+        raise InputError(
+            f"batch_size {settings.batch_size}: of the {len(rows)} training videos, of one candidate frame "
+            "each, a step would see a single frame, which cannot be normalised; expected another batch size, "
+            "more videos or candidates, or --hidden 0"
+        )
 
     def losses() -> Iterator[torch.Tensor]:
         for _ in range(settings.epochs):

@@ -1,0 +1,19 @@
+"""Our CSV tables read back as they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+TEXT = ("video", "path", "reason", "method", "setting", "claim", "measure", "unit")
+"""Columns that hold text, whatever it looks like: a video may be called 00001 or NA, a method nan."""
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A table that ``DataFrame.to_csv`` wrote: an empty field is missing, any other text stays itself.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
