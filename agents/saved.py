@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.models.tensors import read_tensors
 
 
 def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
@@ -24,12 +23,7 @@ def read_agent(path: Path, kind: str, entries: set[str]) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"agent {path}: no such file")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(
-            f"agent {path}: not a readable agent ({type(error).__name__}), expected what its save() wrote"
-        ) from error
+    saved = read_tensors(path, what=f"agent {path}: not a readable agent, expected what its save() wrote")
     if not isinstance(saved, dict) or saved.get("agent") != kind:
         found = saved.get("agent") if isinstance(saved, dict) else type(saved).__name__
         raise InputError(f"agent {path}: found {found!r}, expected an {kind}")

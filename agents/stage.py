@@ -17,6 +17,9 @@ from tqdm import tqdm
 
 from agents import processes
 from video_env.errors import InputError
+from video_env.models.tensors import read_tensors
+
+_ENTRIES = {"record", "epoch", "seconds", "finished", "modules", "optimiser", "schedule"}
 
 
 @dataclass
@@ -136,11 +139,11 @@ def is_finished(file: Path) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        return {**saved, "record": saved["record"], "finished": saved["finished"]}
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"{file}: not a readable checkpoint of a stage ({type(error).__name__})") from error
+    saved = read_tensors(file, what=f"{file}: not a readable checkpoint of a stage")
+    if not isinstance(saved, dict) or (missing := _ENTRIES - set(saved)):
+        lacks = f"no entry {', '.join(sorted(missing))}" if isinstance(saved, dict) else type(saved).__name__
+        raise InputError(f"{file}: not a readable checkpoint of a stage: found {lacks}")
+    return saved
 
 
 def descend(optimiser: torch.optim.Optimizer, losses: Iterable[torch.Tensor]) -> float:

@@ -26,8 +26,14 @@ from agents.patch_ppo import standardised_returns
 from agents.published_adafocus import PublishedAdaFocus
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
-from baselines.sb3 import SB3Settings, load_sb3
-from compare.entries import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
+from baselines.sb3 import SB3Settings
+from compare.entries import (
+    adafocus_entry,
+    saved_entry,
+    train_adafocus,
+    train_sb3_to_file,
+    untrained_entry,
+)
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
@@ -420,7 +426,7 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
     train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
     with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
-        load_sb3("ppo", tmp_path / "nine.zip", four, "cpu")
+        saved_entry(tmp_path / "nine.zip", four, device="cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
     lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")
