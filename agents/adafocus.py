@@ -40,9 +40,10 @@ from agents.patch_policy import PatchPolicy
 from agents.published_adafocus import PublishedAdaFocus
 from agents.saved import read_agent, require_seen
 from agents.stage import Stage, is_finished
-from video_env.cache.store import Cache, open_cache, write_bytes
+from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
+from video_env.files import write_bytes
 from video_env.models.backbones import evaluating, load_state
 from video_env.models.classifiers import Classifier, build_classifier, load_classifier
 from video_env.models.cost import count_gflops

@@ -22,8 +22,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from baselines.sb3 import PATCHES, SB3Settings, build, make_environments
 from baselines.tuned import Tuned, tuned_from
-from video_env.cache.store import Cache, sha256_of, write_bytes
+from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.files import sha256_of, write_bytes
 from video_env.models.backbones import load_state
 from video_env.models.optimise import seeded
 from video_env.models.tensors import read_tensors

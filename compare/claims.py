@@ -26,7 +26,6 @@ from scipy import stats
 
 from agents.adafocus_settings import AdaFocusSettings
 from agents.ocsampler_settings import OCSamplerSettings
-from video_env.cache.store import write_bytes
 from video_env.evaluation.differences import (
     Curve,
     Estimate,
@@ -35,6 +34,7 @@ from video_env.evaluation.differences import (
     paired_curves,
     saving_at_equal_accuracy,
 )
+from video_env.files import write_bytes
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not measured"]
 Unit = Literal["accuracy", "share", "ratio"]

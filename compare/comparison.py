@@ -28,11 +28,12 @@ from compare.registry import Job, Method
 from compare.reported import reported_figures
 from compare.run import Run, claim
 from compare.summary import write_summary
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive
 from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
 from video_env.evaluation.plots import plot_learning
+from video_env.files import write_bytes
 from video_env.models.device import resolve_device
 
 ACCURACIES = (0.7, 0.8, 0.9)

@@ -18,10 +18,11 @@ from compare.run import Run
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import derive
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
+from video_env.files import write_bytes
 from video_env.models.backbones import FrameNetwork
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining, train_on_images

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from agents import processes
@@ -33,6 +32,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry, Training
+from video_env.files import alone
 from video_env.models.tensors import read_tensors
 
 ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
@@ -61,12 +61,6 @@ def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: 
         policy = HEURISTICS["uniform" if name == ALL_FRAMES else name](cache, num_frames, split, seed)
     options = {"num_frames": num_frames, "observation": "index"}
     return Entry(name, f"N = {num_frames}", seed, ONE_STEP, policy, options)
-
-
-def alone(path: Path) -> FileLock:
-    """Holds what is trained to this path for one process: whoever else wants it waits, and then finds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def train_ocsampler(

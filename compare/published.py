@@ -16,11 +16,12 @@ from agents.published_ocsampler import PublishedOCSampler
 from compare.entries import adafocus_entry, adafocus_v2_entry, ocsampler_entry
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
-from video_env.cache.store import Cache, sha256_of
+from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry
+from video_env.files import sha256_of
 from video_env.models.classifiers import NAME as CLASSIFIER
 from video_env.models.encoders import CacheEncoder
 from video_env.models.patch_arrays import add_patches

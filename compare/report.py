@@ -26,11 +26,11 @@ from markupsafe import Markup
 
 from compare.report_gallery import gallery_blocks
 from compare.run import Run
-from video_env.cache.store import write_bytes
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
 from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import BOUNDS
+from video_env.files import write_bytes
 
 MOST_VIDEOS = 2000
 """Shown by default; more make a large page."""

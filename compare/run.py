@@ -27,9 +27,10 @@ from typing import Any
 import pandas as pd
 
 import video_env
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
+from video_env.files import write_bytes
 from video_env.models.device import processor_name
 
 FORMAT = 4

@@ -23,16 +23,10 @@ from tqdm import tqdm
 
 from video_env.cache.decoding import BuildSettings, decoded_shards
 from video_env.cache.jobs import Job, require_same
-from video_env.cache.store import (
-    FORMAT_VERSION,
-    Cache,
-    CacheError,
-    read_meta,
-    write_bytes,
-    write_meta,
-)
+from video_env.cache.store import FORMAT_VERSION, Cache, CacheError, read_meta, write_meta
 from video_env.data.annotations import Annotations
 from video_env.data.decode import DecodedVideo, resolve_decoder
+from video_env.files import write_bytes
 
 # Videos whose frames go through the networks together. Part of the format in effect: another number
 # changes the last bits of the features.

@@ -13,15 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from video_env.cache.build import fingerprint, versions
-from video_env.cache.store import (
-    FORMAT_VERSION,
-    Cache,
-    CacheError,
-    shard_path,
-    write_array,
-    write_bytes,
-    write_meta,
-)
+from video_env.cache.store import FORMAT_VERSION, Cache, CacheError, shard_path, write_meta
+from video_env.files import write_array, write_bytes
 
 
 def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = False) -> Cache:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from video_env.cache.store import CacheError, shard_path, write_array, write_bytes
+from video_env.cache.store import CacheError, shard_path
+from video_env.files import write_array, write_bytes
 
 
 def require_same(out: Path, found: dict[str, Any], expected: dict[str, Any], what: str) -> None:

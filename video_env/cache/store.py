@@ -18,18 +18,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
 from video_env.errors import InputError
+from video_env.files import sha256_of, write_bytes
 
 FORMAT_VERSION = 1
 _ENTRIES = {
@@ -437,58 +437,6 @@ def read_meta(path: Path) -> dict[str, Any]:
 def write_meta(path: Path, meta: dict[str, Any]) -> None:
     """Replace ``meta.json`` in one step: this is what makes new arrays part of the cache."""
     write_bytes(path / "meta.json", (json.dumps(meta, indent=1, sort_keys=True) + "\n").encode())
-
-
-def write_bytes(path: Path, data: bytes) -> str:
-    """Write a file so that it is either whole or absent after a crash; returns its SHA-256."""
-    return _write(path, lambda file: file.write(data))
-
-
-def write_array(path: Path, values: np.ndarray) -> str:
-    """``write_bytes`` for an array as .npy."""
-    values = np.ascontiguousarray(values)
-    return _write(path, lambda file: np.save(file, values, allow_pickle=False))
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-class _HashingFile:
-    """A file that hashes what is written to it (np.save needs nothing but ``write``)."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return self._file.write(data)
-
-
-def _write(path: Path, fill: Any) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        hashing = _HashingFile(file)
-        fill(hashing)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_folder(path.parent)
-    return hashing.sha256.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _verified(path: Path, sha256: str) -> Path:

@@ -32,10 +32,11 @@ import numpy as np
 import pandas as pd
 
 import video_env  # noqa: F401  (registers the environments)
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
+from video_env.files import write_bytes
 from video_env.models.device import machine_name
 
 BATCH = 2048

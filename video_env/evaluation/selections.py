@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from video_env.cache.store import Cache, write_bytes
+from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.files import write_bytes
 
 
 def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:

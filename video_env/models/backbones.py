@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video_env.cache.store import Cache, sha256_of
+from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.files import sha256_of
 from video_env.models.cost import count_gflops
 from video_env.models.temporal_shift import TemporalShiftMobileNetV2
 from video_env.models.tensors import read_tensors

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from video_env.cache.build import encode_frames
-from video_env.cache.store import Cache, CacheError, add_network, remove, sha256_of, write_bytes
+from video_env.cache.store import Cache, CacheError, add_network, remove
+from video_env.files import sha256_of, write_bytes
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
