@@ -25,6 +25,7 @@ from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
+from video_env.files import delete
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
@@ -217,6 +218,8 @@ def train_sb3(
     if log_folder is None:
         model.set_logger(Logger(folder=None, output_formats=[]))  # SB3's own leaves a temporary folder
     else:
+        for name in ("progress.csv", "best_model.zip", "evaluations.npz"):
+            delete(log_folder / name)  # of an earlier training; or a link, which would be written through
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
         if settings.evaluate_every:
             callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))

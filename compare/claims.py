@@ -249,7 +249,7 @@ def measure_claims(results: pd.DataFrame) -> pd.DataFrame:
 
 def write_claims(claims: pd.DataFrame, folder: Path) -> None:
     """Save ``claims.csv`` and, to be read, ``claims.md``; print how many are decided."""
-    claims.to_csv(folder / "claims.csv", index=False)
+    write_bytes(folder / "claims.csv", claims.to_csv(index=False).encode())
     write_bytes(folder / "claims.md", claims_page(claims).encode())
     verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first()
     print("\nthe papers' claims:")

@@ -32,7 +32,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry, Training
-from video_env.files import alone
+from video_env.files import alone, delete
 from video_env.models.tensors import read_tensors
 
 ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
@@ -72,17 +72,20 @@ def train_ocsampler(
     device: str = "auto",
 ) -> OCSampler:
     """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
-    agent = OCSampler(cache, settings, drawn=drawn, device=device)
-    with alone(file):
+    agent, checkpoint = (
+        OCSampler(cache, settings, drawn=drawn, device=device),
+        file.with_suffix(".checkpoint"),
+    )
+    with alone(file, checkpoint):
         if file.is_file():
             finished = read_agent(file, "OCSampler", ENTRIES)
             wanted = {"settings": asdict(settings), "trained_on": agent.trained_on}
             _require_same_training(file, finished, wanted)
+            delete(checkpoint)  # of a call that ended between its last two steps
             return OCSampler.load(file, cache=cache, device=device)
-        checkpoint = file.with_suffix(".checkpoint")
         agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
         agent.save(file)
-        checkpoint.unlink()
+        delete(checkpoint)
     return agent
 
 
@@ -166,7 +169,8 @@ def train_adafocus_v2(
 ) -> AdaFocusV2:
     """Train an AdaFocusV2 in a folder, from where an interrupted call left off: its checkpoint, and
     ``agent.pt``."""
-    with alone(folder) if processes.count() == 1 else nullcontext():
+    with alone(folder) if processes.is_first() else nullcontext():
+        processes.wait()  # until it is ours
         agent = AdaFocusV2(cache, settings, folder=folder, device=device)
         agent.learn(log_folder=folder / "logs", validate=validate)
         agent.save(folder / "agent.pt")
@@ -215,7 +219,7 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
         sees = cache.sources("glance", "patches", "classifier.safetensors")
     else:
         trained_on, sees = f"{cache.identity}, skim {cache.content('skim')}", cache.sources("skim")
-    with alone(file):
+    with alone(file, file.with_suffix(".json")):
         if is_whole(file):
             found = read_sb3_record(file)
             _require_same_training(

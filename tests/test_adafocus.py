@@ -112,12 +112,12 @@ def test_caching_counts_as_far_as_training_needs_it(
     tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a minute of caching the training videos' share: stages 2 and 3 look at no others."""
-    from agents import adafocus
+    from agents import work_clock
 
     agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu")
     agent.fine_tune_networks()
     clock = iter((0.0, 60.0))
-    monkeypatch.setattr(adafocus, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(work_clock, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     agent.train_on_random_patches()
     own = agent.stage_history[1][-1]["seconds"]
     assert agent.stage_seconds[1] - own == pytest.approx(60 * len(frames.rows("train")) / len(frames))
