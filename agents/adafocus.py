@@ -440,11 +440,14 @@ class AdaFocus:
 
 def _seconds_in(file: Path) -> float:
     try:
-        return float(json.loads(file.read_text()))
-    except (OSError, TypeError, ValueError) as error:
+        seconds = float(json.loads(file.read_text()))
+    except (OSError, TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
         raise InputError(
-            f"{file}: expected the seconds that caching the patches took ({error}); delete it"
-        ) from error
+            f"{file}: expected the seconds that caching the patches took; delete the folder to train anew"
+        )
+    return seconds
 
 
 def _require_patch_size(size: int, cache: Cache) -> None:

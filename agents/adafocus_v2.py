@@ -269,8 +269,8 @@ class AdaFocusV2:
         """
         saved = read_agent(Path(path), "AdaFocusV2", ENTRIES)
         with understanding(Path(path)):
-            agent = cls._on(open_cache(cache), read_settings(saved["settings"]), device, where=f"agent {path}",
-                            shape=saved["shape"])  # fmt: skip
+            settings, shape = read_settings(saved["settings"]), saved["shape"]
+            agent = cls._on(open_cache(cache), settings, device, where=f"agent {path}", shape=shape)
             network = build_network(agent.settings, **saved["shape"])
             load_state(network, saved["network"], where=f"agent {path}")
             agent._use(network)

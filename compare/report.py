@@ -66,7 +66,7 @@ def write_report(run: Run, file: Path | None = None, *, videos: int | None = Non
     file = file or run.folder / REPORT
     with run.alone(file):
         run = Run(run.folder)  # as it is now that nobody writes to it
-        write_bytes(file, render(run, MOST_VIDEOS if videos is None else videos).encode())
+        write_bytes(file, render(run, MOST_VIDEOS if videos is None else videos).encode(errors="replace"))
     return file
 
 

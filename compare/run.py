@@ -171,6 +171,9 @@ def read_record(folder: Path) -> dict[str, Any]:
                 raise InputError(
                     f"{file}: {name}: found {seed!r}: {value!r}, expected a {kind.__name__} for each seed"
                 )
+    for number, machine in enumerate(record["machines"]):
+        if not isinstance(machine, dict):
+            raise InputError(f"{file}: machines: found {machine!r} as number {number}, expected its facts")
     if set(record["caches"]) != set(record["identities"]):
         raise InputError(f"{file}: caches and identities: expected the same seeds in both")
     return dict(record)

@@ -1,5 +1,6 @@
 """AdaFocus: what it learns on a problem whose optimum is known, its stages, and what it says of bad input."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,66 @@ def test_caching_counts_as_far_as_training_needs_it(
     agent.train_on_random_patches()
     own = agent.stage_history[1][-1]["seconds"]
     assert agent.stage_seconds[1] - own == pytest.approx(60 * len(frames.rows("train")) / len(frames))
+
+
+def test_time_before_an_interruption_counts(
+    tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after every epoch of every stage, after every shard of the caching, and between that and
+    the note of how long it took: at least as much time is stated as was worked."""
+    from agents.adafocus_networks import NetworkStages
+    from agents.stage import Stage
+    from video_env.cache.jobs import Job
+    from video_env.models.encoders import CacheEncoder
+
+    share = len(frames.rows("train")) / len(frames)
+    worked = dict.fromkeys(range(4), 0.0)
+    calls: dict[Any, int] = {}
+
+    def slow(function: Callable[..., Any], stage: int, counts: float) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            time.sleep(0.05)
+            worked[stage] += 0.05 * counts
+            return function(*arguments)
+
+        return wrapped
+
+    def interrupted(function: Callable[..., Any], times: int) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            result = function(*arguments, **options)
+            calls[function] = calls.get(function, 0) + 1
+            if calls[function] <= times:
+                raise KeyboardInterrupt
+            return result
+
+        return wrapped
+
+    run = Stage.run
+
+    def slow_run(stage: Stage, *arguments: Any) -> float:
+        stage.epoch = slow(stage.epoch, stage.number, 1)
+        return run(stage, *arguments)
+
+    monkeypatch.setattr(Stage, "run", slow_run)
+    monkeypatch.setattr(CacheEncoder, "__call__", slow(CacheEncoder.__call__, 1, share))
+    for owner, name, times in (
+        (Stage, "_save", 99),
+        (Job, "commit", 99),
+        (NetworkStages, "cache_patches", 1),
+    ):
+        monkeypatch.setattr(owner, name, interrupted(getattr(owner, name), times))
+    for _ in range(60):
+        try:
+            agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
+            break
+        except KeyboardInterrupt:
+            continue
+    epochs, shards, ends = calls.values()
+    assert (epochs, shards) == (8, 2 * len(frames.meta["shard_rows"]))
+    assert ends >= 2
+    for stage, seconds in worked.items():
+        assert agent.stage_seconds[stage] >= seconds > 0, stage
+    assert not (tmp_path / "caching-began.json").exists()
 
 
 def test_stages_leave_a_cache_an_agent_and_their_order(trained: AdaFocus, frames: Cache) -> None:
