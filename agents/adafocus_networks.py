@@ -15,8 +15,9 @@ from torch import nn
 from agents.adafocus_settings import NETWORKS, RANDOM_PATCHES, AdaFocusSettings
 from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
 from agents.stage import Stage, build_optimiser, descend, loss_at_every_step
+from video_env.cache.changes import add_network
 from video_env.cache.derive import derive
-from video_env.cache.store import Cache, add_network
+from video_env.cache.store import Cache
 from video_env.data.patches import check_patch_size, grid_corners
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, embedding_weights, load_weights

@@ -416,7 +416,7 @@ def _skim_of(cache: Cache, network: FrameNetwork) -> Path:
             f"skim_weights cache: cache {cache.path} holds no {network.name} that its skim features were "
             f"computed with (they are of {found or 'no network'}); expected torchvision, random or a file"
         )
-    return file
+    return cache.network_file(file.name)
 
 
 def _require_shape(name: str, values: np.ndarray, expected: tuple[int, ...]) -> None:

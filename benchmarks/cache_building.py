@@ -42,7 +42,8 @@ def compare(
     """Seconds of decoding alone, networks alone, and the build, taken in turns."""
     import numpy as np
 
-    from video_env.cache.build import VIDEOS_PER_BATCH, build_cache
+    from video_env.cache.build import build_cache
+    from video_env.cache.changes import VIDEOS_PER_BATCH
     from video_env.cache.decoding import decode_all
 
     networks = encoders(skim, embedding, settings.frame_size)

@@ -111,7 +111,7 @@ def write_known_cache(out: Path, *, num_candidates: int = 6, videos: int = 400) 
     confidence[:, 0] = 0.5
     prediction = np.where(both, labels[:, None], 1 - labels[:, None])
     prediction[:, 0] = -1
-    from video_env.cache.build import add_arrays
+    from video_env.cache.changes import add_arrays
 
     def compute(shard: slice) -> dict[str, np.ndarray]:
         return {

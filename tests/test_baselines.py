@@ -17,7 +17,7 @@ from baselines.vec_env import StableBaselinesVecEnv
 from benchmarks.cart_pole import NativeCartPoles
 from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
-from video_env.cache.build import add_arrays
+from video_env.cache.changes import add_arrays
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate

@@ -19,10 +19,11 @@ import pytest
 from tests.conftest import write_cache
 from tests.test_data import broken_files
 from video_env.cache import decoding
-from video_env.cache.build import add_arrays, build_cache
+from video_env.cache.build import build_cache
+from video_env.cache.changes import add_arrays, remove
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import cache_from_arrays, derive, extract
-from video_env.cache.store import Cache, CacheError, remove
+from video_env.cache.store import Cache, CacheError
 from video_env.data.annotations import Annotations, read_csv
 from video_env.data.decode import read_candidates
 from video_env.data.demo import DemoData, write_demo_data
@@ -61,7 +62,7 @@ def test_build_stores_what_was_decoded(tmp_path: Path, demo_videos: Path) -> Non
     assert cache["frame_index"][0].tolist() == [2, 8, 14, 20, 26, 32]
     assert cache.index["video"].tolist() == annotations.table["video"].tolist()
     assert not (tmp_path / "cache" / ".unfinished").exists()
-    assert len(list(cache.verify())) == 4 * 9 + 1
+    assert len(list(cache.verify())) == 4 * 9 + 3
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cache" / "index.parquet"), cache.index)
 
 
@@ -318,7 +319,7 @@ def spoil(path: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("version", r"meta\.json: found format version 99, expected 1"),
+        ("version", r"meta\.json: found format version 99, expected 2"),
         ("no meta", r"no meta\.json"),
         ("half a meta", r"meta\.json: damaged"),
         ("missing entry", r"meta\.json: damaged, no entry arrays"),

@@ -24,7 +24,7 @@ from agents.set_probability import log_set_probability
 from agents.training_videos import TrainingVideos
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS
-from video_env.cache.build import add_arrays
+from video_env.cache.changes import add_arrays
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.rewards import Verdicts

@@ -9,40 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import itertools
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from video_env.cache.changes import VIDEOS_PER_BATCH, Encoder
 from video_env.cache.decoding import BuildSettings, decoded_shards
-from video_env.cache.jobs import Job, require_same
-from video_env.cache.store import FORMAT_VERSION, Cache, CacheError, read_meta, write_meta
+from video_env.cache.jobs import Job, changing, require_new, require_same, unfinished_settings
+from video_env.cache.meta import CacheError, read_meta
+from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.data.decode import DecodedVideo, resolve_decoder
 from video_env.files import write_bytes
 
-# Videos whose frames go through the networks together. Part of the format in effect: another number
-# changes the last bits of the features.
-VIDEOS_PER_BATCH = 8
-
 VERSIONED_PACKAGES = ("video-env", "numpy", "torch", "torchvision")
-
-
-class Encoder(Protocol):
-    """What turns frames into one array of the cache."""
-
-    gflops: float
-    source: dict[str, Any]
-
-    def __call__(self, clips: np.ndarray) -> np.ndarray:
-        """uint8 [B, T, H, W, 3] to features [B, T, ...], the same for the same frames and batch."""
 
 
 def build_cache(
@@ -74,18 +60,31 @@ def build_cache(
     """
     encoders = dict(encoders or {})
     settings_record = _settings_record(annotations, settings, encoders)
+    _require_same_build(out, settings_record)  # before waiting, perhaps for hours, to be refused
+    with changing(out):
+        _require_same_build(out, settings_record)
+        if (out / "meta.json").exists():
+            return Cache(out)
+        require_new(out, "build")
+        job = Job(out, "build", settings_record)
+        return _build(out, job, annotations, settings, encoders, settings_record)
+
+
+def _require_same_build(out: Path, settings_record: dict[str, Any]) -> None:
     if (out / "meta.json").exists():
         require_same(out, read_meta(out)["build"], settings_record, "is finished")
-        # Left by a call that was ended between its last two steps.
-        shutil.rmtree(out / ".unfinished" / "build", ignore_errors=True)
-        return Cache(out)
-    if (
-        out.is_dir()
-        and {entry.name for entry in out.iterdir()} - {".unfinished"}
-        and not (out / ".unfinished" / "build").is_dir()
-    ):
-        raise CacheError(f"{out}: the folder is not empty and holds no unfinished cache")
-    job = Job(out, "build", settings_record)
+    elif (unfinished := unfinished_settings(out, "build")) is not None:
+        require_same(out, unfinished, settings_record, "is unfinished")
+
+
+def _build(
+    out: Path,
+    job: Job,
+    annotations: Annotations,
+    settings: BuildSettings,
+    encoders: Mapping[str, Encoder],
+    settings_record: dict[str, Any],
+) -> Cache:
     table = annotations.table
     shards = [
         table.iloc[start : start + settings.shard_size] for start in range(0, len(table), settings.shard_size)
@@ -109,65 +108,6 @@ def _check_failures(out: Path, job: Job, settings: BuildSettings) -> None:
             f"{failures[-1]['reason']}. What is done is kept: run the command again with a larger "
             f"--max-failures to go on, or mend the videos and delete {out} to begin anew"
         )
-
-
-def add_arrays(
-    cache: Cache,
-    names: tuple[str, ...],
-    compute: Callable[[slice], dict[str, np.ndarray]],
-    *,
-    source: dict[str, Any],
-    gflops: Mapping[str, float] | None = None,
-) -> Cache:
-    """Add arrays to a finished cache without touching the others; resumes where it was interrupted.
-
-    Args:
-        cache: the cache; it stays as it was until all shards are written.
-        names: the new arrays.
-        compute: gives, for the rows of one shard, each array's values [rows, ...].
-        source: what the arrays were made from; an unfinished job with another source is begun anew.
-        gflops: counted costs to record with them.
-
-    Returns:
-        The cache, opened again.
-
-    Raises:
-        CacheError: the cache has one of the arrays already.
-    """
-    present = [name for name in names if name in cache]
-    if present:
-        raise CacheError(f"cache {cache.path} has {', '.join(present)} already; remove them first")
-    shard_rows = cache.meta["shard_rows"]
-    edges = [0, *itertools.accumulate(shard_rows)]
-    job = Job(cache.path, "+".join(names), source, restart_if_different=True)
-    for number in tqdm(range(len(shard_rows)), desc=f"adding {', '.join(names)}", unit="shard"):
-        if number not in job.records:
-            rows = slice(edges[number], edges[number + 1])
-            job.commit(number, compute(rows) if shard_rows[number] else {})
-    meta = read_meta(cache.path)
-    meta["arrays"].update(job.array_entries(source))
-    meta["gflops"].update(gflops or {})
-    write_meta(cache.path, meta)
-    job.remove()
-    return Cache(cache.path)
-
-
-def encode_frames(cache: Cache, encoders: Mapping[str, Encoder]) -> Cache:
-    """Add what encoders make of the cached frames, one array each; opens the cache again.
-
-    Raises:
-        CacheError: the cache has no frames, or has one of the arrays already.
-    """
-    frames = cache["frames"]
-    for name, encoder in encoders.items():
-
-        def compute(rows: slice, name: str = name, encoder: Encoder = encoder) -> dict[str, np.ndarray]:
-            starts = range(rows.start, rows.stop, VIDEOS_PER_BATCH)
-            batches = [frames[start : min(start + VIDEOS_PER_BATCH, rows.stop)] for start in starts]
-            return {name: np.concatenate([encoder(batch) for batch in batches])}
-
-        cache = add_arrays(cache, (name,), compute, source=encoder.source, gflops={name: encoder.gflops})
-    return cache
 
 
 def _encode_shard(
@@ -233,13 +173,12 @@ def _finish_build(
         )
     index = pd.DataFrame(rows).to_parquet(index=False)
     failed = pd.DataFrame(failures, columns=["video", "path", "reason"]).to_csv(index=False)
-    write_bytes(out / "failures.csv", failed.encode())
     meta: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
         "shard_rows": [len(record["rows"]) for record in records],
         "num_candidates": settings.num_candidates,
         "frame_size": settings.frame_size,
         "classes": list(annotations.classes),
+        "failures_sha256": write_bytes(out / "failures.csv", failed.encode()),
         "index_sha256": write_bytes(out / "index.parquet", index),
         "arrays": job.array_entries({"decoder": settings_record["decoder"]}),
         "gflops": {name: encoder.gflops for name, encoder in encoders.items()},
@@ -249,8 +188,7 @@ def _finish_build(
     }
     for name, encoder in encoders.items():
         meta["arrays"][name]["source"] = encoder.source
-    write_meta(out, meta)
-    job.remove()
+    job.finish(meta)
     return Cache(out)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from video_env.cache.arrays import shard_path
 from video_env.cache.build import fingerprint, versions
-from video_env.cache.store import FORMAT_VERSION, Cache, CacheError, shard_path, write_meta
-from video_env.files import write_array, write_bytes
+from video_env.cache.jobs import Job, changing, finished_before, require_new
+from video_env.cache.meta import NETWORKS, CacheError
+from video_env.cache.store import Cache
+from video_env.files import inside, write_bytes, writing
 
 
 def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = False) -> Cache:
@@ -30,25 +36,31 @@ def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = F
     Raises:
         CacheError: at ``out`` lies a cache of other videos, or with other values in these arrays.
     """
-    if (out / "meta.json").exists():
-        there = Cache(out)
-        same = there.meta["build"]["annotations"] == cache.meta["build"]["annotations"]
-        if not same or any(
-            name not in there or there.content(name) != cache.content(name) for name in arrays
-        ):
-            raise CacheError(f"{out}: holds a cache that was not derived from {cache.path}; delete it")
-        return there
-    meta = dict(cache.meta)
-    meta["arrays"] = {name: meta["arrays"][cache[name].folder.name] for name in arrays}
-    meta["networks"] = cache.meta["networks"] if networks else {}
-    files = [Path(name, f"{number:05d}.npy") for name in arrays
-             for number, rows in enumerate(meta["shard_rows"]) if rows]  # fmt: skip
-    files += [Path("networks", name) for name in meta["networks"]]
-    files += [Path(name) for name in ("index.parquet", "failures.csv") if (cache.path / name).is_file()]
-    for file in files:
-        _link(cache.path / file, out / file)
-    write_meta(out, meta)
-    return Cache(out)
+    with changing(out):
+        if (out / "meta.json").exists():
+            there = Cache(out)
+            same = there.meta["build"]["annotations"] == cache.meta["build"]["annotations"]
+            if not same or any(
+                name not in there or there.content(name) != cache.content(name) for name in arrays
+            ):
+                raise CacheError(f"{out}: holds a cache that was not derived from {cache.path}; delete it")
+            return there
+        require_new(out, "derive")
+        meta = {key: value for key, value in cache.meta.items() if key != "places"}
+        meta["arrays"] = {name: cache.meta["arrays"][cache[name].name] for name in arrays}
+        meta["networks"] = cache.meta["networks"] if networks else {}
+        job = Job(out, "derive", {"contents": cache.contents, "arrays": list(arrays), "networks": networks})
+        for name in arrays:
+            for number, rows in enumerate(meta["shard_rows"]):
+                if rows:
+                    shard = shard_path(cache[name].folder, number)
+                    _link(shard, inside(out, name, shard.name))
+        for name in meta["networks"]:
+            _link(cache.network_file(name), inside(out, NETWORKS, name))
+        for name in ("index.parquet", *(["failures.csv"] if "failures_sha256" in meta else [])):
+            _link(cache.path / name, out / name)
+        job.finish(meta)
+        return Cache(out)
 
 
 def extract(
@@ -72,8 +84,6 @@ def extract(
     Raises:
         CacheError: ``out`` exists, or a split has fewer videos.
     """
-    if out.exists():
-        raise CacheError(f"{out}: exists already; delete it or choose another folder")
     if not any(videos_per_split.values()) or min(videos_per_split.values()) < 0:
         raise CacheError(f"videos per split: found {videos_per_split}, expected 0 or more, and some")
     for split, count in videos_per_split.items():
@@ -89,15 +99,17 @@ def extract(
             arrays["frames"] = _scaled(arrays["frames"], frame_size)
         return arrays
 
-    for name in cache.meta["networks"]:
-        write_bytes(out / "networks" / name, (cache.path / "networks" / name).read_bytes())
     index = cache.index.iloc[rows].reset_index(drop=True)
     shards = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
     sources = {name: entry["source"] for name, entry in cache.meta["arrays"].items()}
-    meta = {**cache.meta, "build": {"annotations": fingerprint(index, cache.classes)}}
+    own = ("places", "failures_sha256", "arrays", "shard_rows")
+    meta = {key: value for key, value in cache.meta.items() if key not in own}
+    meta["build"] = {"annotations": fingerprint(index, cache.classes)}
     if frame_size is not None:
         meta["frame_size"] = frame_size
-    return _write_cache(out, index, map(values, shards), sources, meta)
+    networks = {name: cache.network_file(name) for name in cache.meta["networks"]}
+    origin = {"contents": cache.contents, "frame_size": frame_size}
+    return _write_cache(out, "extract", origin, index, shards, values, sources, meta, networks)
 
 
 def cache_from_arrays(
@@ -122,8 +134,6 @@ def cache_from_arrays(
     Raises:
         CacheError: ``out`` exists, or the index and the arrays do not fit together.
     """
-    if out.exists():
-        raise CacheError(f"{out}: exists already; delete it or choose another folder")
     missing = {"video", "label", "split"} - set(index.columns)
     if missing:
         raise CacheError(f"index: no column {', '.join(sorted(missing))}; it has {', '.join(index.columns)}")
@@ -135,12 +145,7 @@ def cache_from_arrays(
     lowest, highest = index["label"].min(), index["label"].max()
     if lowest < 0 or highest >= len(classes):
         raise CacheError(f"index: labels from {lowest} to {highest}, expected 0 to {len(classes) - 1}")
-    starts = range(0, len(index), shard_size)
-    shards = (
-        {name: values[start : start + shard_size] for name, values in arrays.items()} for start in starts
-    )
     meta = {
-        "format_version": FORMAT_VERSION,
         "num_candidates": num_candidates,
         "frame_size": int(arrays["frames"].shape[2]) if "frames" in arrays else 0,
         "classes": list(classes),
@@ -150,43 +155,71 @@ def cache_from_arrays(
         "versions": versions(),
     }
     sources = {name: {"network": "elsewhere"} for name in arrays}
-    return _write_cache(out, index.reset_index(drop=True), shards, sources, meta)
+    rows = np.arange(len(index))
+    shards = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
+    return _write_cache(
+        out, "from-arrays", {name: _content(values) for name, values in arrays.items()},
+        index.reset_index(drop=True), shards,
+        lambda shard: {name: values[shard] for name, values in arrays.items()}, sources, meta,
+    )  # fmt: skip
+
+
+def _content(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).view(np.uint8).data).hexdigest()
 
 
 def _write_cache(
     out: Path,
+    name: str,
+    origin: dict[str, Any],
     index: pd.DataFrame,
-    shards: Iterable[dict[str, np.ndarray]],
+    shards: Sequence[np.ndarray],
+    values: Callable[[np.ndarray], dict[str, np.ndarray]],
     sources: dict[str, dict[str, Any]],
     meta: dict[str, Any],
+    networks: Mapping[str, Path] | None = None,
 ) -> Cache:
-    """Write shards one after another, then the index, then ``meta.json``."""
-    meta["shard_rows"], meta["arrays"] = [], {}
-    for number, arrays in enumerate(shards):
-        for name, values in arrays.items():
-            entry = meta["arrays"].setdefault(
-                name,
-                {
-                    "dtype": values.dtype.str,
-                    "row_shape": list(values.shape[1:]),
-                    "sha256": [],
-                    "source": sources[name],
-                },
-            )
-            entry["sha256"].append(write_array(shard_path(out / name, number), values))
-        meta["shard_rows"].append(len(values))
-    meta["index_sha256"] = write_bytes(out / "index.parquet", index.to_parquet(index=False))
-    write_meta(out, meta)
-    return Cache(out)
+    """A new cache: its networks, the shards one after another, the index, then ``meta.json``; an interrupted
+    call of the same name and origin goes on."""
+    settings = {
+        "origin": origin, "build": meta["build"], "shards": [len(shard) for shard in shards],
+        "gflops": meta["gflops"], "versions": versions(),
+    }  # fmt: skip
+    with changing(out):
+        if finished_before(out, name, settings):
+            return Cache(out)
+        require_new(out, name)
+        job = Job(out, name, settings)
+        for network, file in (networks or {}).items():
+            job.network(network, file.read_bytes)
+        for number, shard in enumerate(shards):
+            if number not in job.records:
+                job.commit(number, values(shard))
+        entries = job.array_entries({})
+        index_sha256 = write_bytes(out / "index.parquet", index.to_parquet(index=False))
+        job.finish(
+            {
+                **meta,
+                "arrays": {array: {**entry, "source": sources[array]} for array, entry in entries.items()},
+                "shard_rows": [len(shard) for shard in shards],
+                "index_sha256": index_sha256,
+            }
+        )
+        return Cache(out)
 
 
 def _link(source: Path, target: Path) -> None:
+    """A hard link where the file system has them, else a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     try:
-        os.link(source, target)
+        os.link(source, partial)
+        partial.replace(target)
     except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        with source.open("rb") as original, writing(target) as copy:
+            shutil.copyfileobj(original, copy)
 
 
 def _scaled(frames: np.ndarray, size: int) -> np.ndarray:

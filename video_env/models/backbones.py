@@ -250,7 +250,7 @@ def embedding_weights(cache: Cache, network: str) -> Path:
             f"focus_weights cache: cache {cache.path} holds no {network} that its embedding was computed "
             f"with (it is of {found or 'no network'}); expected torchvision, random or a file"
         )
-    return file
+    return cache.network_file(file.name)
 
 
 def load_state(

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
 
-from video_env.cache.store import Cache, CacheError, add_network
+from video_env.cache.changes import add_network
+from video_env.cache.store import Cache, CacheError
 from video_env.errors import InputError
 from video_env.models.backbones import Pooling, load_state, read_state_dict
 from video_env.models.cost import counted_gflops
@@ -203,6 +204,7 @@ def load_classifier(cache: Cache, device: str | torch.device = "cpu") -> Classif
             f"cache {cache.path} has no classifier over glances and patches; made by: video-env cache add, "
             "or video-env train adafocus"
         )
+    file = cache.network_file(file.name)
     try:
         with safe_open(file, "pt") as entries:
             config = json.loads(entries.metadata()["config"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from video_env.cache.build import encode_frames
+from video_env.cache.changes import encode_frames
+from video_env.cache.jobs import changing
 from video_env.cache.store import Cache, CacheError
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
@@ -78,6 +79,13 @@ def add_patches(
             focus, patch_size=patch_size, frame_size=size, weights=focus_weights, device=device
         ),
     }
+    with changing(cache.path):
+        return _add(Cache(cache.path), encoders, classifier, training)
+
+
+def _add(
+    cache: Cache, encoders: dict[str, CacheEncoder], classifier: Classifier, training: dict[str, Any] | None
+) -> Cache:
     for name, encoder in encoders.items():
         found = cache.meta["arrays"].get(name, {}).get("source", encoder.source)
         if found != encoder.source:

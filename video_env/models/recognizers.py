@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from video_env.cache.store import Cache, CacheError, add_network
+from video_env.cache.changes import add_network
+from video_env.cache.store import Cache, CacheError
 from video_env.errors import InputError
 from video_env.models.backbones import load_state
 from video_env.models.cost import count_gflops
@@ -128,10 +130,13 @@ def store_recognizer(
 ) -> Cache:
     """Put the recognizer, its counted cost and its training's settings into the cache; opens the cache
     again."""
+    return add_network(cache, NAME, recognizer_bytes(recognizer), gflops=gflops, training=training)
+
+
+def recognizer_bytes(recognizer: Recognizer) -> bytes:
+    """A recognizer as a safetensors file, with its config, as ``read_recognizer`` reads it."""
     state = {name: tensor.contiguous().cpu() for name, tensor in recognizer.state_dict().items()}
-    metadata = {"config": json.dumps(recognizer.config)}
-    data = safetensors.torch.save(state, metadata)
-    return add_network(cache, NAME, data, gflops=gflops, training=training)
+    return safetensors.torch.save(state, {"config": json.dumps(recognizer.config)})
 
 
 def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recognizer:
@@ -143,6 +148,15 @@ def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recogni
     file = cache.path / "networks" / f"{NAME}.safetensors"
     if file.name not in cache.meta["networks"]:
         raise CacheError(f"cache {cache.path} has no recognizer; made by: video-env train recognizer")
+    return read_recognizer(cache.network_file(file.name), device)
+
+
+def read_recognizer(file: Path, device: str | torch.device = "cpu") -> Recognizer:
+    """A recognizer from its file, in evaluation mode.
+
+    Raises:
+        CacheError: the file holds none.
+    """
     try:
         with safe_open(file, "pt") as entries:
             config: dict[str, Any] = json.loads(entries.metadata()["config"])

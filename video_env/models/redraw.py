@@ -8,11 +8,11 @@ cache that it is a variant of.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from video_env.cache.build import encode_frames
-from video_env.cache.store import Cache, add_network
+from video_env.cache.changes import add_network, encode_frames
+from video_env.cache.jobs import changing
+from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, load_weights
 from video_env.models.encoders import CacheEncoder
@@ -86,11 +86,16 @@ def take_networks(
         for name, encoder in encoders_of(source, weights=weights, device=device).items()
         if name not in target
     }
-    target = encode_frames(target, missing)
+    with changing(target.path):
+        return _take(Cache(target.path), source, missing, device)
+
+
+def _take(target: Cache, source: Cache, missing: Mapping[str, CacheEncoder], device: str) -> Cache:
+    target = encode_frames(target, {name: one for name, one in missing.items() if name not in target})
     if not has_recognizer(source):
         return target
     if not has_recognizer(target):
-        data = (source.path / "networks" / f"{NAME}.safetensors").read_bytes()
+        data = source.network_file(f"{NAME}.safetensors").read_bytes()
         gflops = {part: source.gflops[part] for part in ("hidden", "output")}
         target = add_network(
             target, NAME, data, gflops=gflops, training=source.meta.get("training", {}).get(NAME)
@@ -100,11 +105,11 @@ def take_networks(
 
 def _where(cache: Cache, array: str, source: dict[str, Any], weights: Mapping[str, str]) -> str:
     """Where a network's weights are, as ``load_weights`` takes it."""
-    stored = Path("networks", f"{array}.safetensors")
+    stored = f"{array}.safetensors"
     if array in weights:
         return weights[array]
-    if stored.name in cache.meta["networks"]:
-        return str(cache.path / stored)
+    if stored in cache.meta["networks"]:
+        return str(cache.network_file(stored))
     if source["weights"].startswith("torchvision:"):
         return "torchvision"
     if source["weights"] == "random":

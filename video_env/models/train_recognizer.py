@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from video_env.cache.build import add_arrays
-from video_env.cache.store import Cache, remove
+from video_env.cache.changes import add_arrays, change
+from video_env.cache.jobs import changing
+from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive, require_seed
+from video_env.files import sha256_of
 from video_env.models.backbones import evaluating
 from video_env.models.device import resolve_device
 from video_env.models.optimise import optimise, seeded
@@ -21,7 +24,8 @@ from video_env.models.recognizers import (
     Consensus,
     Recognizer,
     load_recognizer,
-    store_recognizer,
+    read_recognizer,
+    recognizer_bytes,
     subset_tables,
 )
 from video_env.models.train_backbone import label_shares
@@ -68,7 +72,7 @@ def train_recognizer(
     Each step draws, for every video, a random subset of its candidates, of a size drawn from 1 to T,
     so that the recognizer knows sets of all sizes. Where T ≤ 12 the tables of its verdicts on every
     subset are added too. A recognizer that the cache has is kept, whatever its settings were, unless
-    ``overwrite`` is set: then it is replaced once the new one is trained.
+    ``overwrite`` is set: then it and its tables are replaced, in one step, once the new ones are there.
 
     Returns:
         The cache, opened again.
@@ -76,10 +80,32 @@ def train_recognizer(
     Raises:
         CacheError: the cache lacks embeddings or training videos.
     """
-    if has_recognizer(cache) and not overwrite:
-        return add_subset_tables(cache, device)
-    rows, targets = cache.rows("train"), label_shares(cache)
     place = resolve_device(device)
+    with changing(cache.path):
+        had, cache = has_recognizer(cache), Cache(cache.path)
+        if has_recognizer(cache) and not overwrite:
+            if not had:
+                print(f"{cache.path}: another process has trained a recognizer meanwhile, which is kept",
+                      file=sys.stderr)  # fmt: skip
+            return add_subset_tables(cache, device)
+        origin = {
+            "settings": asdict(settings),
+            "embedding": cache.content("embedding"),
+            "videos": cache.meta["index_sha256"],
+        }
+        with change(cache, NAME, origin) as made:
+            if made is None:
+                return Cache(cache.path)
+            file = made.network(NAME, lambda: recognizer_bytes(_trained(cache, settings, place)))
+            recognizer = read_recognizer(file, place)
+            made.take_out(*TABLES)
+            if cache.num_candidates <= LARGEST_TABLE:
+                made.arrays(TABLES, _verdicts(cache, recognizer, place), {"recognizer": sha256_of(file)})
+            return made.finish(gflops=recognizer.gflops(), training={NAME: asdict(settings)})
+
+
+def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) -> Recognizer:
+    rows, targets = cache.rows("train"), label_shares(cache)
     embedding = torch.from_numpy(cache["embedding"][rows])
     targets = targets[rows]
     generator = np.random.default_rng(settings.seed)
@@ -101,9 +127,7 @@ def train_recognizer(
         [recognizer], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay, description="recognizer",
     )  # fmt: skip
-    cache = remove_recognizer(cache)
-    cache = store_recognizer(cache, recognizer, recognizer.gflops(), asdict(settings))
-    return add_subset_tables(cache, device)
+    return recognizer
 
 
 def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
@@ -111,7 +135,19 @@ def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
     if cache.num_candidates > LARGEST_TABLE or all(name in cache for name in TABLES):
         return cache
     place = resolve_device(device)
-    recognizer = load_recognizer(cache, place)
+    with changing(cache.path):
+        cache = Cache(cache.path)
+        if all(name in cache for name in TABLES):
+            return cache
+        compute = _verdicts(cache, load_recognizer(cache, place), place)
+        source = {"recognizer": cache.meta["networks"][f"{NAME}.safetensors"]}
+        return add_arrays(cache, TABLES, compute, source=source)
+
+
+def _verdicts(
+    cache: Cache, recognizer: Recognizer, place: torch.device
+) -> Callable[[slice], dict[str, np.ndarray]]:
+    """What computes the tables for the rows of a shard."""
     labels, embedding = torch.from_numpy(cache.labels), cache["embedding"]
 
     def compute(rows: slice) -> dict[str, np.ndarray]:
@@ -126,19 +162,12 @@ def add_subset_tables(cache: Cache, device: str = "auto") -> Cache:
             for name, values in zip(TABLES, zip(*tables, strict=True), strict=True)
         }
 
-    return add_arrays(
-        cache, TABLES, compute, source={"recognizer": cache.meta["networks"][f"{NAME}.safetensors"]}
-    )
+    return compute
 
 
 def has_recognizer(cache: Cache) -> bool:
     """Whether a recognizer is stored in the cache."""
     return f"{NAME}.safetensors" in cache.meta["networks"]
-
-
-def remove_recognizer(cache: Cache) -> Cache:
-    """Take the recognizer and the tables of its verdicts out of the cache."""
-    return remove(cache, TABLES, (NAME,))
 
 
 def random_subsets(count: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray:

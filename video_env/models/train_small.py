@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from video_env.cache.build import encode_frames
-from video_env.cache.store import Cache, CacheError, add_network, remove
+from video_env.cache.changes import change, encoding
+from video_env.cache.jobs import changing
+from video_env.cache.store import Cache, CacheError
 from video_env.files import sha256_of, write_bytes
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
+from video_env.models.recognizers import NAME as RECOGNIZER
 from video_env.models.train_backbone import BackboneTraining, SkimTraining, train_on_videos, train_skim
-from video_env.models.train_recognizer import remove_recognizer
+from video_env.models.train_recognizer import TABLES
 
 EMBEDDING, SKIM = "embedding", "skim"
 
@@ -45,9 +48,9 @@ def train_small_networks(
 ) -> Cache:
     """Train the two small networks on the cached frames and add ``embedding`` and ``skim``.
 
-    Each network is stored in the cache once it is trained, so an interrupted call goes on after the
-    last one that was finished. What the cache has is kept, unless ``overwrite`` is set: then each
-    network's features, and with new embeddings the recognizer, are replaced once it is trained.
+    Each network is stored once it is trained, so an interrupted call goes on after the last one that was
+    finished. What the cache has is kept, unless ``overwrite`` is set: then each network is replaced
+    together with its features, once those are there; with a new embedding the old recognizer goes.
 
     Returns:
         The cache, opened again.
@@ -55,30 +58,68 @@ def train_small_networks(
     Raises:
         CacheError: the cache has no frames, or features of other networks, which are never replaced.
     """
-    for array, name in ((EMBEDDING, "small"), (SKIM, "small_skim")):
-        found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network", name)
-        if overwrite and found != name:
-            raise CacheError(
-                f"cache {cache.path}: its {array} was computed by {found}, which this command does not "
-                "replace; build another cache with --skim none --embedding none"
-            )
-    if overwrite or EMBEDDING not in cache:
-        network = _network("small", settings.backbone.seed)
-        if overwrite or not _restored(cache, network, EMBEDDING):
-            load_weights(network, settings.weights)
-            train_on_videos(network, cache, settings.backbone, device)
-            cache = remove_recognizer(remove(cache, (EMBEDDING,), (EMBEDDING,)))
-            training = {"weights": settings.weights_record(), **asdict(settings.backbone)}
-            cache = _store(cache, network, EMBEDDING, training)
-        cache = _encode(cache, network, EMBEDDING, device)
-    if overwrite or SKIM not in cache:
-        network = _network("small_skim", settings.skim.seed)
-        if overwrite or not _restored(cache, network, SKIM):
-            train_skim(network, cache, settings.skim, device)
-            cache = remove(cache, (SKIM,), (SKIM,))
-            cache = _store(cache, network, SKIM, asdict(settings.skim))
-        cache = _encode(cache, network, SKIM, device)
-    return cache
+    with changing(cache.path):
+        cache = Cache(cache.path)
+        for array, name in ((EMBEDDING, "small"), (SKIM, "small_skim")):
+            found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network", name)
+            if overwrite and found != name:
+                raise CacheError(
+                    f"cache {cache.path}: its {array} was computed by {found}, which this command does not "
+                    "replace; build another cache with --skim none --embedding none"
+                )
+        if overwrite or EMBEDDING not in cache:
+            start = {"weights": settings.weights_record(), **asdict(settings.backbone)}
+
+            def train_embedding(network: FrameNetwork, cache: Cache) -> None:
+                load_weights(network, settings.weights)
+                train_on_videos(network, cache, settings.backbone, device)
+
+            network = _network("small", settings.backbone.seed)
+            cache = _add(cache, EMBEDDING, network, start, train_embedding, device, overwrite)
+        if overwrite or SKIM not in cache:
+
+            def train_on_embedding(network: FrameNetwork, cache: Cache) -> None:
+                train_skim(network, cache, settings.skim, device)
+
+            network = _network("small_skim", settings.skim.seed)
+            cache = _add(cache, SKIM, network, asdict(settings.skim), train_on_embedding, device, overwrite)
+        return cache
+
+
+def _add(
+    cache: Cache,
+    array: str,
+    network: FrameNetwork,
+    training: dict[str, Any],
+    train: Callable[[FrameNetwork, Cache], None],
+    device: str,
+    overwrite: bool,
+) -> Cache:
+    """Train a network, unless the cache or an interrupted call has it, and add it and its features."""
+    stored = f"{array}.safetensors"
+    kept = stored in cache.meta["networks"] and not overwrite
+    if kept:
+        training = cache.meta.get("training", {}).get(array, training)
+    seen = {name: cache.content(name) for name in ("frames", EMBEDDING) if name in cache and name != array}
+    origin = {"training": training, "from": seen, "videos": cache.meta["index_sha256"], "kept": kept}
+    with change(cache, array, origin) as made:
+        if made is None:
+            return Cache(cache.path)
+
+        def weights() -> bytes:
+            if kept:
+                return cache.network_file(stored).read_bytes()
+            train(network, cache)
+            return safetensors.torch.save(_state(network))
+
+        file = made.network(array, weights)
+        load_weights(network, str(file))
+        size = int(cache.meta["frame_size"])
+        encoder = CacheEncoder(network, weights=f"sha256:{sha256_of(file)}", frame_size=size, device=device)
+        if array == EMBEDDING and not kept:
+            made.take_out(*TABLES, f"{RECOGNIZER}.safetensors")  # they know the old embedding only
+        made.arrays((array,), encoding(cache, array, encoder), encoder.source)
+        return made.finish(gflops={array: encoder.gflops}, training={array: training})
 
 
 def save_weights(network: FrameNetwork, file: Path) -> None:
@@ -89,25 +130,6 @@ def save_weights(network: FrameNetwork, file: Path) -> None:
 def _network(name: BackboneName, seed: int) -> FrameNetwork:
     with seeded(seed):
         return FrameNetwork(name)
-
-
-def _restored(cache: Cache, network: FrameNetwork, name: str) -> bool:
-    if f"{name}.safetensors" not in cache.meta["networks"]:
-        return False
-    load_weights(network, str(cache.path / "networks" / f"{name}.safetensors"))
-    return True
-
-
-def _store(cache: Cache, network: FrameNetwork, name: str, training: dict[str, Any]) -> Cache:
-    return add_network(cache, name, safetensors.torch.save(_state(network)), training=training)
-
-
-def _encode(cache: Cache, network: FrameNetwork, name: str, device: str) -> Cache:
-    weights = f"sha256:{cache.meta['networks'][f'{name}.safetensors']}"
-    size = int(cache.meta["frame_size"])
-    return encode_frames(
-        cache, {name: CacheEncoder(network, weights=weights, frame_size=size, device=device)}
-    )
 
 
 def _state(network: FrameNetwork) -> dict[str, torch.Tensor]:
