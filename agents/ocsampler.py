@@ -29,7 +29,7 @@ from agents.networks import build_policy, ranked
 from agents.ocsampler_settings import PUBLISHED, OCSamplerSettings
 from agents.ocsampler_training import OCSamplerTraining
 from agents.published_ocsampler import PublishedOCSampler
-from agents.saved import read_agent, require_seen, start_logging, understanding, write_agent
+from agents.saved import naming_logs, read_agent, require_seen, start_logging, understanding, write_agent
 from agents.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
@@ -208,14 +208,16 @@ class OCSampler:
                 logger.record(f"train/{key}", value)
             self.epoch = epoch + 1
             self.training_seconds += time.perf_counter() - begun
-            logger.dump(self.epoch)
+            with naming_logs(log_folder):
+                logger.dump(self.epoch)
             if checkpoint is not None:
                 self.save(checkpoint, training)
         self.network.eval()
         if self.budget is not None:
             begun = time.perf_counter()
             logger.record("train/budget_loss", training.learn_budget(self._training_videos(self._cache)))
-            logger.dump(self.epoch)
+            with naming_logs(log_folder):
+                logger.dump(self.epoch)
             self.training_seconds += time.perf_counter() - begun
         return self
 

@@ -73,6 +73,21 @@ def start_logging(folder: Path | None) -> Logger:
     return configure(str(folder), ["csv", "tensorboard"])
 
 
+@contextmanager
+def naming_logs(folder: Path | None) -> Iterator[None]:
+    """Say where logs are written if that fails, as on a full disk: the system's error does not.
+
+    Raises:
+        InputError: instead of it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise InputError(f"{folder}: logs cannot be written: {error.strerror or error}") from error
+
+
 def require_seen(path: Path, sees: dict[str, dict[str, Any]], cache: Cache) -> None:
     """Features of other networks would mean nothing to an agent, and look no different to a program.
 

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from agents import processes
-from agents.saved import start_logging, write_agent
+from agents.saved import naming_logs, start_logging, write_agent
 from video_env.errors import InputError
 from video_env.models.tensors import read_tensors
 
@@ -86,7 +86,8 @@ class Stage:
                 for key, value in report.items():
                     logger.record(f"stage-{self.number}/{key}", value)
                 progress.set_postfix({key: f"{value:.3f}" for key, value in report.items()}, refresh=False)
-                logger.dump(epoch + 1)
+                with naming_logs(log_folder):
+                    logger.dump(epoch + 1)
                 self._save(file, schedule, epoch + 1, seconds)
         self.modules.eval()
         return seconds

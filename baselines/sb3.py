@@ -223,7 +223,12 @@ def train_sb3(
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
         if settings.evaluate_every:
             callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))
-    model.learn(tuned.steps, callback=callbacks)
+    try:
+        model.learn(tuned.steps, callback=callbacks)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise InputError(f"{log_folder}: logs cannot be written: {error.strerror or error}") from error
     return model
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -36,23 +37,32 @@ class Commands:
             [sys.executable, "-m", "tests.killed"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, *commands: list[Any], below: Path, at: int | None = None) -> list[Outcome]:
+    def run(
+        self, *commands: list[Any], below: Path, at: int | None = None, largest: int | None = None
+    ) -> list[Outcome]:
         """The commands, side by side.
 
         Args:
             commands: their arguments.
             below: where it counts what they touch.
             at: the number, from 0, of what they are killed before; None to let them end.
+            largest: bytes that a file can have, as if the disk were full then.
         """
         order = {
             "commands": [[str(word) for word in command] for command in commands],
             "below": str(below), "at": at, "output": str(self._output),
+            "largest": largest,
         }  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return [Outcome(**one) for one in json.loads(self._process.stdout.readline())]
+
+    def printed(self) -> str:
+        """What the first command has printed so far."""
+        file = Path(f"{self._output}.0")
+        return file.read_text() if file.exists() else ""
 
     def end(self) -> None:
         assert self._process.stdin is not None
@@ -110,6 +120,9 @@ def _serve() -> None:
                 os.dup2(into, 2)
                 status = 1
                 try:
+                    if order["largest"] is not None:
+                        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"], resource.RLIM_INFINITY))
                     _watch(order["below"], order["at"], record)
                     sys.argv = ["video-env", *command]
                     status = main(command)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
+import re
 import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +23,7 @@ import torch
 from tests.conftest import write_known_cache, write_known_patch_cache
 from tests.killed import Commands, Outcome
 from video_env.envs.options import PACKAGED_CACHE
+from video_env.files import alone
 
 SAMPLE = 2
 """Places at which a command is killed in every run of the tests; all of them in the slow ones."""
@@ -181,3 +186,107 @@ def test_killed_at_every_file_and_run_again(
     tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command
 ) -> None:
     kill_and_run_again(command, None, tmp_path, commands, frames, patches)
+
+
+OTHER: dict[Command, list[Any]] = {
+    ocsampler: ["--seed", 1],
+    sb3: ["--seed", 1],
+    adafocus: ["--seed", 1],
+    adafocus_v2: ["--seed", 1],
+    comparison: ["--ocsampler.training.draws", 2],
+    report: ["--videos", 1],
+}
+
+
+def run_two_at_once(
+    command: Command, other: list[Any], tmp_path: Path, commands: Commands, frames: Path, patches: Path
+) -> None:
+    """One after the other: with the same settings both find the same; with others the second is told."""
+    first, work = tmp_path / "first", tmp_path / "work"
+    if not first.exists():
+        begin(command, first, commands, frames, patches)
+    same = _LOGS if command is not report else ()
+    expected = []
+    for more in ([], other):
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(first, work)
+        end_well(*commands.run([*command(work, frames, patches), *more], below=work))
+        expected.append(holdings(work, same))
+    shutil.rmtree(work)
+    shutil.copytree(first, work)
+    arguments = command(work, frames, patches)
+    one, two = commands.run(arguments, [*arguments, *other], below=work)
+    for outcome in (one, two):
+        assert "Traceback" not in outcome.printed
+    if command is report or not other:
+        end_well(one)
+        end_well(two)
+    else:
+        assert sorted((one.status, two.status)) == [0, 2], (one.printed, two.printed)
+        refused = (one if one.status else two).printed
+        assert re.search("trained otherwise|made with other settings|with other settings", refused), refused
+    found = holdings(work, same)
+    if command is comparison and other:  # whose command came first is in the record
+        for each in (found, *expected):
+            each.pop("run/run.json")
+    assert found in expected
+    assert not list(work.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("others", [False, True])
+def test_two_at_once(
+    tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command, others: bool
+) -> None:
+    if (command in (ocsampler, sb3, report)) == others:
+        pytest.skip("the other kind is in the sample; both are in the slow tests")
+    run_two_at_once(command, OTHER[command] if others else [], tmp_path, commands, frames, patches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_at_once_twenty_times(
+    tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command
+) -> None:
+    for number in range(20):
+        other = OTHER[command] if number % 2 else []
+        run_two_at_once(command, other, tmp_path, commands, frames, patches)
+
+
+@pytest.mark.parametrize(
+    ("command", "thing"), [(ocsampler, "agent.pt"), (sb3, "agent.zip"), (comparison, "run")]
+)
+def test_who_waits_says_for_whom(
+    tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command, thing: str
+) -> None:
+    outcomes: list[Outcome] = []
+    arguments = command(tmp_path, frames, patches)
+    second = threading.Thread(target=lambda: outcomes.extend(commands.run(arguments, below=tmp_path)))
+    with alone(tmp_path / thing):
+        second.start()
+        said = f"waiting for {tmp_path / thing}, which process {os.getpid()} on "
+        end = time.monotonic() + 60
+        while said not in commands.printed():
+            assert time.monotonic() < end, commands.printed()
+            time.sleep(0.05)
+        assert not (tmp_path / thing).exists() or not any((tmp_path / thing).iterdir())
+    second.join()
+    end_well(*outcomes)
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "largest"),
+    [(ocsampler, "agent.checkpoint", 6000), (sb3, "agent.zip", 20_000), (adafocus, "stage-2.pt", 6000),
+     (comparison, "agents/ocsampler-1.checkpoint", 6000)],
+)  # fmt: skip
+def test_a_full_disk_is_one_line_that_names_the_file(
+    tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command, file: str, largest: int
+) -> None:
+    (outcome,) = commands.run(command(tmp_path, frames, patches), below=tmp_path, largest=largest)
+    assert outcome.status == 2, outcome.printed
+    last = outcome.printed.rstrip().splitlines()[-1]
+    assert re.search(f"video-env: .*{file}: cannot be written: File too large$", last)
+    assert "Traceback" not in outcome.printed
+    (again,) = commands.run(command(tmp_path, frames, patches), below=tmp_path)
+    end_well(again)
+    assert not list(tmp_path.rglob("*.partial"))
