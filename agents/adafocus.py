@@ -17,7 +17,6 @@ backbone's features from its much smaller input.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,9 @@ from agents.adafocus_settings import (
 )
 from agents.patch_policy import PatchPolicy
 from agents.published_adafocus import PublishedAdaFocus
-from agents.saved import read_agent, require_seen
+from agents.saved import read_agent, require_seen, understanding, write_agent
 from agents.stage import Stage, is_finished
+from agents.work_clock import WorkClock
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
@@ -245,17 +245,14 @@ class AdaFocus:
         Raises:
             InputError: there is no policy yet.
         """
-        policy, path = self._acting_policy(), Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+        policy = self._acting_policy()
         saved = {
             "agent": "AdaFocus", "settings": asdict(self.settings), "trained_on": self.trained_on,
             "sees": self.sees, "seconds": self.stage_seconds, "shape": self._shape(),
             "policy": policy.state_dict(), "classifier": self.classifier.state_dict(),
             "classifier_config": self.classifier.config,
         }  # fmt: skip
-        torch.save(saved, partial)
-        partial.replace(path)
+        write_agent(Path(path), saved)
 
     @classmethod
     def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocus:
@@ -271,20 +268,21 @@ class AdaFocus:
             InputError: the file is missing or holds no AdaFocus, or it does not fit the cache.
         """
         saved = read_agent(Path(path), "AdaFocus", ENTRIES)
-        agent = cls.__new__(cls)
-        agent._begin(read_settings(saved["settings"]), cache, None, device)
-        agent.trained_on, agent.stage_seconds = saved["trained_on"], saved["seconds"]
-        require_seen(Path(path), saved["sees"], agent._cache)
-        classifier = build_classifier(saved["classifier_config"])
-        load_state(classifier, saved["classifier"], where=f"agent {path}")
-        agent._use(agent._cache, classifier.to(agent.device).eval().requires_grad_(False))
-        if agent._shape() != saved["shape"]:
-            raise InputError(
-                f"agent {path}: trained on glance maps and positions {saved['shape']}, cache "
-                f"{agent._cache.path} has {agent._shape()}"
-            )
-        policy = agent._built_policy()
-        load_state(policy, saved["policy"], where=f"agent {path}")
+        with understanding(Path(path)):
+            agent = cls.__new__(cls)
+            agent._begin(read_settings(saved["settings"]), cache, None, device)
+            agent.trained_on, agent.stage_seconds = saved["trained_on"], saved["seconds"]
+            require_seen(Path(path), saved["sees"], agent._cache)
+            classifier = build_classifier(saved["classifier_config"])
+            load_state(classifier, saved["classifier"], where=f"agent {path}")
+            agent._use(agent._cache, classifier.to(agent.device).eval().requires_grad_(False))
+            if agent._shape() != saved["shape"]:
+                raise InputError(
+                    f"agent {path}: trained on glance maps and positions {saved['shape']}, cache "
+                    f"{agent._cache.path} has {agent._shape()}"
+                )
+            policy = agent._built_policy()
+            load_state(policy, saved["policy"], where=f"agent {path}")
         return agent
 
     @classmethod
@@ -351,12 +349,16 @@ class AdaFocus:
         time is part of stage 1's: stages 2 and 3 look at no others."""
         assert self._folder is not None
         assert self.networks is not None
-        begun, timed = time.perf_counter(), self._folder / "caching-seconds.json"
-        cache = self.networks.cache_patches(self._folder / "cache", self._record(RANDOM_PATCHES))
+        timed, out = self._folder / "caching-seconds.json", self._folder / "cache"
+        clock = WorkClock(self._folder / "caching-began.json", out)
+        if not timed.is_file():
+            clock.start()
+        cache = self.networks.cache_patches(out, self._record(RANDOM_PATCHES))
         if not timed.is_file():
             share = len(cache.rows("train")) / len(cache)
-            write_bytes(timed, json.dumps((time.perf_counter() - begun) * share).encode())
-        self.stage_seconds[RANDOM_PATCHES] += json.loads(timed.read_text())
+            write_bytes(timed, json.dumps(clock.seconds() * share).encode())
+        clock.forget()
+        self.stage_seconds[RANDOM_PATCHES] += _seconds_in(timed)
         self._use(cache, load_classifier(cache, self.device))
 
     def _use(self, cache: Cache, classifier: Classifier) -> None:
@@ -434,6 +436,18 @@ class AdaFocus:
         maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
         maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
         return torch.from_numpy(maps).float(), video.ndim == 1
+
+
+def _seconds_in(file: Path) -> float:
+    try:
+        seconds = float(json.loads(file.read_text()))
+    except (OSError, TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise InputError(
+            f"{file}: expected the seconds that caching the patches took; delete the folder to train anew"
+        )
+    return seconds
 
 
 def _require_patch_size(size: int, cache: Cache) -> None:

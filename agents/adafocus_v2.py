@@ -20,7 +20,7 @@ from agents.adafocus_v2_network import AdaFocusV2Network, build_network
 from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.adafocus_v2_training import AdaFocusV2Training
 from agents.batches import LOOKED_AT_TOGETHER, in_parts
-from agents.saved import read_agent
+from agents.saved import read_agent, understanding, write_agent
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
@@ -247,17 +247,13 @@ class AdaFocusV2:
             raise InputError("this AdaFocusV2 has not been trained: nothing to save yet")
         if not processes.is_first():
             return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
         saved = {
             "agent": "AdaFocusV2", "settings": asdict(self.settings), "trained_on": self.trained_on,
             "seconds": self.training_seconds, "history": self.history, "shape": self._shape,
             "network": self.network.state_dict(),
             "confidences": {name: torch.from_numpy(values) for name, values in self.confidences.items()},
         }  # fmt: skip
-        torch.save(saved, partial)
-        partial.replace(path)
+        write_agent(Path(path), saved)
 
     @classmethod
     def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocusV2:
@@ -272,14 +268,15 @@ class AdaFocusV2:
             InputError: the file is missing or holds no AdaFocusV2, or it does not fit the cache.
         """
         saved = read_agent(Path(path), "AdaFocusV2", ENTRIES)
-        agent = cls._on(open_cache(cache), read_settings(saved["settings"]), device, where=f"agent {path}",
-                        shape=saved["shape"])  # fmt: skip
-        network = build_network(agent.settings, **saved["shape"])
-        load_state(network, saved["network"], where=f"agent {path}")
-        agent._use(network)
-        agent.trained_on, agent.training_seconds = saved["trained_on"], saved["seconds"]
-        agent.history, agent._trained = saved["history"], True
-        agent.confidences = {name: values.numpy() for name, values in saved["confidences"].items()}
+        with understanding(Path(path)):
+            settings, shape = read_settings(saved["settings"]), saved["shape"]
+            agent = cls._on(open_cache(cache), settings, device, where=f"agent {path}", shape=shape)
+            network = build_network(agent.settings, **saved["shape"])
+            load_state(network, saved["network"], where=f"agent {path}")
+            agent._use(network)
+            agent.trained_on, agent.training_seconds = saved["trained_on"], saved["seconds"]
+            agent.history, agent._trained = saved["history"], True
+            agent.confidences = {name: values.numpy() for name, values in saved["confidences"].items()}
         return agent
 
     @classmethod

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
@@ -30,7 +29,7 @@ from agents.networks import build_policy, ranked
 from agents.ocsampler_settings import PUBLISHED, OCSamplerSettings
 from agents.ocsampler_training import OCSamplerTraining
 from agents.published_ocsampler import PublishedOCSampler
-from agents.saved import read_agent, require_seen
+from agents.saved import naming_logs, read_agent, require_seen, start_logging, understanding, write_agent
 from agents.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
@@ -192,7 +191,7 @@ class OCSampler:
         training = OCSamplerTraining(self.policy, self.skim, self.budget, settings, self.device)
         if checkpoint is not None and checkpoint.is_file():
             self._resume(checkpoint, training)
-        logger = configure(str(log_folder), ["csv", "tensorboard"]) if log_folder else Logger(None, [])
+        logger = start_logging(log_folder)
         self.network.train()
         updated = (lambda: None) if callback is None else (lambda: callback(self))
         name = f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end")
@@ -209,14 +208,16 @@ class OCSampler:
                 logger.record(f"train/{key}", value)
             self.epoch = epoch + 1
             self.training_seconds += time.perf_counter() - begun
-            logger.dump(self.epoch)
+            with naming_logs(log_folder):
+                logger.dump(self.epoch)
             if checkpoint is not None:
                 self.save(checkpoint, training)
         self.network.eval()
         if self.budget is not None:
             begun = time.perf_counter()
             logger.record("train/budget_loss", training.learn_budget(self._training_videos(self._cache)))
-            logger.dump(self.epoch)
+            with naming_logs(log_folder):
+                logger.dump(self.epoch)
             self.training_seconds += time.perf_counter() - begun
         return self
 
@@ -261,10 +262,8 @@ class OCSampler:
 
     def save(self, path: str | Path, training: OCSamplerTraining | None = None) -> None:
         """Write the agent (and, for a checkpoint, its training's state) to a file, in one step."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        torch.save(
+        write_agent(
+            Path(path),
             {
                 "agent": "OCSampler",
                 "settings": asdict(self.settings),
@@ -276,9 +275,7 @@ class OCSampler:
                 "network": self.network.state_dict(),
                 **({} if training is None else training.state_dict()),
             },
-            partial,
         )
-        partial.replace(path)
 
     @classmethod
     def load(
@@ -291,22 +288,23 @@ class OCSampler:
                 candidate frames, or skim features of another network.
         """
         saved = read_agent(Path(path), "OCSampler", ENTRIES)
-        agent = cls.__new__(cls)
-        agent.trained_on, agent.sees, agent._drawn = saved["trained_on"], saved["sees"], []
-        opened = None if cache is None else open_cache(cache)
-        expected = int(saved["shape"]["num_candidates"])
-        if opened is not None and opened.num_candidates != expected:
-            raise InputError(
-                f"agent {path}: trained on {expected} candidate frames, cache {opened.path} has "
-                f"{opened.num_candidates}"
-            )
-        if opened is not None:
-            require_seen(Path(path), agent.sees, opened)
-        agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
-        load_state(agent.network, saved["network"], where=f"agent {path}")
-        agent.network.eval()
-        agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
-        agent._loaded = True
+        with understanding(Path(path)):
+            agent = cls.__new__(cls)
+            agent.trained_on, agent.sees, agent._drawn = saved["trained_on"], saved["sees"], []
+            opened = None if cache is None else open_cache(cache)
+            expected = int(saved["shape"]["num_candidates"])
+            if opened is not None and opened.num_candidates != expected:
+                raise InputError(
+                    f"agent {path}: trained on {expected} candidate frames, cache {opened.path} has "
+                    f"{opened.num_candidates}"
+                )
+            if opened is not None:
+                require_seen(Path(path), agent.sees, opened)
+            agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
+            load_state(agent.network, saved["network"], where=f"agent {path}")
+            agent.network.eval()
+            agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
+            agent._loaded = True
         return agent
 
     @classmethod
@@ -381,15 +379,17 @@ class OCSampler:
         }
 
     def _resume(self, checkpoint: Path, training: OCSamplerTraining) -> None:
-        saved = read_agent(checkpoint, "OCSampler", ENTRIES)
-        found = OCSamplerSettings(**saved["settings"])
+        saved = read_agent(checkpoint, "OCSampler", ENTRIES | {"optimiser", "schedule"})
+        with understanding(checkpoint):
+            found = OCSamplerSettings(**saved["settings"])
         if found != self.settings or saved["trained_on"] != self.trained_on:
             raise InputError(
                 f"checkpoint {checkpoint}: made with {found} on {saved['trained_on']}, expected "
                 f"{self.settings} on {self.trained_on}"
             )
-        self.network.load_state_dict(saved["network"])
-        training.load_state_dict(saved)
+        load_state(self.network, saved["network"], where=f"checkpoint {checkpoint}")
+        with understanding(checkpoint):
+            training.load_state_dict(saved)
         self.epoch, self.training_seconds = saved["epoch"], saved["training_seconds"]
 
 

@@ -11,12 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from stable_baselines3.common.logger import Logger, configure
 from torch import nn
 from tqdm import tqdm
 
 from agents import processes
+from agents.saved import naming_logs, start_logging, write_agent
 from video_env.errors import InputError
+from video_env.models.tensors import read_tensors
+
+_ENTRIES = {"record", "epoch", "seconds", "finished", "modules", "optimiser", "schedule", "history"}
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Stage:
         done, seconds = self._restore(file, schedule)
         processes.require_same(done, what=f"epochs done according to {file}")
         logs = log_folder is not None and done < self.epochs and processes.is_first()
-        logger = configure(str(log_folder), ["csv", "tensorboard"]) if logs else Logger(None, [])
+        logger = start_logging(log_folder if logs else None)
         self.modules.train()
         # Said only where it is true: a False would overrule the user's TQDM_DISABLE.
         silent = {"disable": True} if done == self.epochs or not processes.is_first() else {}
@@ -83,7 +86,8 @@ class Stage:
                 for key, value in report.items():
                     logger.record(f"stage-{self.number}/{key}", value)
                 progress.set_postfix({key: f"{value:.3f}" for key, value in report.items()}, refresh=False)
-                logger.dump(epoch + 1)
+                with naming_logs(log_folder):
+                    logger.dump(epoch + 1)
                 self._save(file, schedule, epoch + 1, seconds)
         self.modules.eval()
         return seconds
@@ -94,16 +98,13 @@ class Stage:
     def _save(self, file: Path | None, schedule: Any, epoch: int, seconds: float) -> None:
         if file is None or not processes.is_first():
             return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
         saved = {
             "stage": self.number, "record": self.record, "epoch": epoch, "seconds": seconds,
             "finished": epoch == self.epochs,
             "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict(),
             "schedule": schedule.state_dict(), "history": self.history,
         }  # fmt: skip
-        torch.save(saved, partial)
-        partial.replace(file)
+        write_agent(file, saved)
 
     def _restore(self, file: Path | None, schedule: Any) -> tuple[int, float]:
         """Epochs done and their seconds."""
@@ -118,12 +119,15 @@ class Stage:
                 + "; ".join(f"{key} {found.get(key)!r}, now {self.record[key]!r}" for key in different)
                 + ". Choose another folder or delete it"
             )
-        self.modules.load_state_dict(saved["modules"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        # The schedule's own function is not part of its state; its counters are.
-        schedule.load_state_dict(saved["schedule"])
-        self.history = list(saved.get("history", []))
-        return int(saved["epoch"]), float(saved["seconds"])
+        try:
+            self.modules.load_state_dict(saved["modules"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            # The schedule's own function is not part of its state; its counters are.
+            schedule.load_state_dict(saved["schedule"])
+            self.history = list(saved["history"])
+            return int(saved["epoch"]), float(saved["seconds"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{file}: not a readable checkpoint of a stage ({error}); delete it") from error
 
 
 def is_finished(file: Path) -> bool:
@@ -136,11 +140,14 @@ def is_finished(file: Path) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        return {**saved, "record": saved["record"], "finished": saved["finished"]}
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"{file}: not a readable checkpoint of a stage ({type(error).__name__})") from error
+    saved = read_tensors(file, what=f"{file}: not a readable checkpoint of a stage")
+    if not isinstance(saved, dict) or not isinstance(saved.get("record", {}), dict):
+        raise InputError(f"{file}: not a readable checkpoint of a stage: found {type(saved).__name__}")
+    if missing := _ENTRIES - set(saved):
+        raise InputError(
+            f"{file}: not a readable checkpoint of a stage: no entry {', '.join(sorted(missing))}"
+        )
+    return saved
 
 
 def descend(optimiser: torch.optim.Optimizer, losses: Iterable[torch.Tensor]) -> float:

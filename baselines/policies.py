@@ -55,3 +55,13 @@ class SelectionSACPolicy(_Selection, SACMultiInputPolicy):
 
 class SelectionTD3Policy(_Selection, TD3MultiInputPolicy):
     """Of TD3."""
+
+
+BY_NAME: dict[str, type] = {
+    policy.__name__: policy
+    for policy in (
+        SelectionActorCriticPolicy, SelectionMaskablePolicy, SelectionRecurrentPolicy, SelectionDQNPolicy,
+        SelectionQRDQNPolicy, SelectionSACPolicy, SelectionTD3Policy,
+    )
+}  # fmt: skip
+"""A policy that a file names is one of these."""

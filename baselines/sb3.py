@@ -16,7 +16,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.save_util import load_from_zip_file
 from tqdm import tqdm
 
 import video_env  # noqa: F401  (registers the environments)
@@ -24,9 +23,9 @@ from baselines.patches import patch_setting
 from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
-from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.evaluation.evaluate import LooksAt
+from video_env.files import delete
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
@@ -214,40 +213,73 @@ def train_sb3(
     if settings.evaluate_every and log_folder is None:
         raise InputError("evaluate_every: expected a log_folder for best_model.zip and evaluations.npz")
     tuned = settings.tuned()
-    model = _build(cache, settings, tuned, device)
+    model = build(cache, settings, tuned, device, make_environments(cache, settings, "train", tuned.num_envs))
     callbacks: list[BaseCallback] = [_Progress(tuned.steps, f"{settings.title()}, {settings.setting(cache)}")]
     if log_folder is None:
         model.set_logger(Logger(folder=None, output_formats=[]))  # SB3's own leaves a temporary folder
     else:
+        for name in ("progress.csv", "best_model.zip", "evaluations.npz"):
+            delete(log_folder / name)  # of an earlier training; or a link, which would be written through
         model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
         if settings.evaluate_every:
             callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))
-    model.learn(tuned.steps, callback=callbacks)
+    try:
+        model.learn(tuned.steps, callback=callbacks)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise InputError(f"{log_folder}: logs cannot be written: {error.strerror or error}") from error
     return model
 
 
-def _build(cache: Cache, settings: SB3Settings, tuned: Tuned, device: str) -> BaseAlgorithm:
-    env, on = _make(cache, settings, "train", tuned.num_envs), resolve_device(device)
-    arguments = dict(tuned.arguments)
+def build(
+    cache: Cache,
+    settings: SB3Settings,
+    tuned: Tuned,
+    device: str,
+    env: StableBaselinesVecEnv,
+    *,
+    to_train: bool = True,
+) -> BaseAlgorithm:
+    """The algorithm with fresh weights on environments: to be trained; or to take a saved model's weights and
+    act, for which one environment will do.
+
+    Raises:
+        InputError: a hyperparameter's value is refused.
+    """
+    arguments, kind = dict(tuned.arguments), ALGORITHMS[settings.algorithm].kind
+    on, options = resolve_device(device), _on(cache, tuned.policy_options)
     try:
-        if arguments.pop("noise_type", None):
-            shape: tuple[int, ...] = env.action_space.shape or ()
-            arguments["action_noise"] = NormalActionNoise(
-                np.zeros(shape), np.full(shape, float(arguments.pop("noise_std")))
-            )
-        return ALGORITHMS[settings.algorithm].kind(
-            tuned.policy, env, device=on, seed=settings.seed,
-            policy_kwargs=_on(cache, tuned.policy_options), **arguments,
-        )  # fmt: skip
-    except (AssertionError, TypeError, ValueError) as error:
+        arguments |= _action_noise(arguments, env.action_space)
+        if to_train:
+            return kind(tuned.policy, env, device=on, seed=settings.seed, policy_kwargs=options, **arguments)
+        # As Stable-Baselines3's own load does it: batches need not fit the number of environments.
+        model = kind(  # type: ignore[call-arg]
+            tuned.policy, None, device=on, policy_kwargs=options, **arguments, _init_setup_model=False
+        )
+        model.env, model.n_envs = env, env.num_envs
+        model.observation_space, model.action_space = env.observation_space, env.action_space
+        model._setup_model()
+    except (AssertionError, TypeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
         raise InputError(
             f"hyperparameters {arguments}: {settings.algorithm} refuses them ({error})"
         ) from error
+    return model
 
 
-def _make(
+def _action_noise(arguments: dict[str, Any], space: gym.Space[Any]) -> dict[str, Any]:
+    """The noise that ``noise_type`` and ``noise_std`` stand for, which are taken out of the arguments."""
+    if not arguments.pop("noise_type", None):
+        return {}
+    shape: tuple[int, ...] = space.shape or ()
+    deviation = np.full(shape, float(arguments.pop("noise_std")))
+    return {"action_noise": NormalActionNoise(np.zeros(shape), deviation)}
+
+
+def make_environments(
     cache: Cache, settings: SB3Settings, split: str, num_envs: int, videos: list[str] | None = None
 ) -> StableBaselinesVecEnv:
+    """So many environments of a split side by side; with these videos first, by their ids."""
     env = gym.make_vec(
         settings.environment_id, num_envs=num_envs, vectorization_mode="vector_entry_point",
         cache=cache, split=split, **settings.environment_options(),
@@ -259,7 +291,7 @@ def _evaluation(cache: Cache, settings: SB3Settings, num_envs: int, folder: Path
     """One deterministic episode on each video of the validation split, or on 1000 of them."""
     rows = cache.rows("validation")
     rows = rows[:: -(-len(rows) // _EVALUATED_VIDEOS)]
-    env = _make(cache, settings, "validation", len(rows), list(cache.index["video"].iloc[rows]))
+    env = make_environments(cache, settings, "validation", len(rows), list(cache.index["video"].iloc[rows]))
     env.seed(settings.seed)
     kind = MaskableEvalCallback if settings.algorithm == "maskable-ppo" else EvalCallback
     return kind(
@@ -295,60 +327,10 @@ class SB3Policy:
         return self.model.predict(observation, state, episode_start, deterministic, **masks)
 
 
-def load_sb3(algorithm: AlgorithmName, path: Path, cache: Cache, device: str = "auto") -> BaseAlgorithm:
-    """Read a saved model; its features come from this cache.
-
-    Raises:
-        InputError: the file is missing, no such model, or trained on a cache of another shape.
-    """
-    if not path.is_file():
-        raise InputError(f"model {path}: no such file")
-    try:
-        saved: Any = load_from_zip_file(path, load_data=True, device="cpu")[0]
-        spaces = saved["observation_space"].spaces
-        if "video" not in spaces:
-            raise InputError(f"model {path}: trained on feature observations, expected index observations")
-        # The saved space counts the videos of the cache that the model was trained on.
-        space = _of_cache(saved["observation_space"], cache)
-        model = ALGORITHMS[algorithm].kind.load(
-            path, device=resolve_device(device),
-            custom_objects={"policy_kwargs": _on(cache, saved["policy_kwargs"]), "observation_space": space},
-        )  # fmt: skip
-    except InputError:
-        raise
-    except Exception as error:  # many kinds, for a file that is no model or one of other sizes
-        raise InputError(
-            f"model {path}: cannot be read as {algorithm} for cache {cache.path} ({error})"
-        ) from error
-    patches = "state" in spaces
-    trained = int(spaces["frame"].high[0]) if patches else spaces["selected"].shape[0]
-    if trained != cache.num_candidates:
-        raise InputError(
-            f"model {path}: trained on {trained} candidate frames, cache {cache.path} has "
-            f"{cache.num_candidates}"
-        )
-    if patches:
-        task = GridPatchSelect(cache, cache.index["split"].iloc[0], "increment", observation="index")
-        found, expected = spaces["state"].shape, task.observation_space["state"].shape
-        actions = getattr(model.action_space, "n", task.num_positions)
-        if found != expected or actions not in (task.num_positions, task.num_positions + 1):
-            raise InputError(
-                f"model {path}: trained on a classifier's state of {found} and {actions} actions, cache "
-                f"{cache.path} has {expected} and {task.num_positions} positions"
-            )
-    return model
-
-
 def _on(cache: Cache, policy_options: dict[str, Any]) -> dict[str, Any]:
     """The policy's arguments, its features from this cache."""
     extractor = policy_options.get("features_extractor_kwargs") or {}
     return {**policy_options, "features_extractor_kwargs": {**extractor, "cache": str(cache.path)}}
-
-
-def _of_cache(space: gym.spaces.Dict, cache: Cache) -> gym.spaces.Dict:
-    """An observation space by index, with the bound of this cache's videos."""
-    video = gym.spaces.Box(0, len(cache) - 1, (1,), np.int64)
-    return gym.spaces.Dict({**space.spaces, "video": video})
 
 
 def _policy_gflops(model: BaseAlgorithm) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from baselines import policies
-from video_env.errors import InputError
+from video_env.errors import InputError, require_choice
 
 FOLDER = Path(__file__).parent / "hyperparameters"
 
@@ -49,5 +49,16 @@ def read_tuned(name: str, environment: str) -> Tuned:
         raise InputError(f"environment {environment!r}: {file} has {', '.join(of_environments)}")
     settings = dict(of_environments[environment])
     num_envs, steps = settings.pop("n_envs"), settings.pop("n_timesteps")
-    policy = getattr(policies, settings.pop("policy").removeprefix("baselines.policies."))
+    policy = policies.BY_NAME[settings.pop("policy").removeprefix("baselines.policies.")]
     return Tuned(num_envs, steps, policy, settings.pop("policy_kwargs"), settings)
+
+
+def tuned_from(record: dict[str, Any]) -> Tuned:
+    """From what ``Tuned.record`` gave.
+
+    Raises:
+        InputError: the policy is none of ``baselines.policies``.
+        TypeError: an entry is missing, or there is another one.
+    """
+    require_choice("policy", record["policy"], tuple(policies.BY_NAME))
+    return Tuned(**{**record, "policy": policies.BY_NAME[record["policy"]]})

@@ -15,6 +15,8 @@ were tested with on one machine, and Student's t interval of its logarithm.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,7 +251,7 @@ def measure_claims(results: pd.DataFrame) -> pd.DataFrame:
 
 def write_claims(claims: pd.DataFrame, folder: Path) -> None:
     """Save ``claims.csv`` and, to be read, ``claims.md``; print how many are decided."""
-    claims.to_csv(folder / "claims.csv", index=False)
+    write_bytes(folder / "claims.csv", claims.to_csv(index=False).encode())
     write_bytes(folder / "claims.md", claims_page(claims).encode())
     verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first()
     print("\nthe papers' claims:")
@@ -266,7 +268,7 @@ def claims_page(claims: pd.DataFrame) -> str:
     for _, group in claims.groupby("claim", sort=False):
         first = group.iloc[0]
         measured = "<br>".join(
-            f"{row['measure']}, {row['setting']}: "
+            f"{_text(row['measure'])}, {_text(row['setting'])}: "
             + format_estimate(Estimate(row["value"], row["low"], row["high"]), row["unit"])
             + ("" if row["decides"] else " (does not decide)")
             for row in group.to_dict("records")
@@ -276,6 +278,11 @@ def claims_page(claims: pd.DataFrame) -> str:
             f"**{first['claim_verdict']}**{_needed(first['claim'], first['claim_verdict'])} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    """In a cell of a Markdown table: text, whatever is in it."""
+    return re.sub(r"([\\|`*_\[\]#])", r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
 
 
 def _needed(name: str, verdict: Verdict) -> str:

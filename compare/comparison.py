@@ -26,7 +26,7 @@ from compare.claims import measure_claims, write_claims
 from compare.pictures import draw_pictures
 from compare.registry import Job, Method
 from compare.reported import reported_figures
-from compare.run import Run, claim
+from compare.run import Run, claim, require_no_links
 from compare.summary import write_summary
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive
@@ -34,8 +34,9 @@ from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
 from video_env.evaluation.plots import plot_learning
 from video_env.evaluation.tables import read_table
-from video_env.files import write_bytes
+from video_env.files import alone, clear_leftovers, write_bytes
 from video_env.models.device import resolve_device
+from video_env.orphans import end_with_parent
 
 ACCURACIES = (0.7, 0.8, 0.9)
 """On the validation split, whose training time ``training.csv`` states."""
@@ -121,15 +122,33 @@ def compare(
     resolve_device(machine.device)
     if overlay is not None:
         reported_figures(overlay, metric)  # an unknown one is said before the work is done
-    run = claim(
-        out,
-        caches=of_seed,
-        split=split,
-        title=title,
-        methods={name: asdict(own) for name, own in given.items()},
-        fixed=_with_results(out),
-        command=command,
-    )
+    with alone(out):
+        require_no_links(out)
+        for folder in out.glob("seed-*/results"):
+            clear_leftovers(folder)
+        run = claim(
+            out,
+            caches=of_seed,
+            split=split,
+            title=title,
+            methods={name: asdict(own) for name, own in given.items()},
+            fixed=_with_results(out),
+            command=command,
+        )
+        _do(methods, of_seed, out, split, given, machine, modules)
+        return sum_up(run, metric=metric, overlay=overlay)
+
+
+def _do(
+    methods: Sequence[Method],
+    of_seed: dict[int, Cache],
+    out: Path,
+    split: str,
+    given: dict[str, Any],
+    machine: Machine,
+    modules: Sequence[str],
+) -> None:
+    """Train and test what is not on disk yet."""
     work = [
         (method, Job(cache, split, seed, out / f"seed-{seed}" / "agents", given, machine.device))
         for method in _in_order(methods)
@@ -153,11 +172,15 @@ def compare(
         if (method.name, job.seed) not in failed:
             _test(out, method, job)
     _raise_first(failed, machine)
-    return sum_up(run, metric=metric, overlay=overlay)
 
 
 def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> Run:
     """Everything that is made of a run's result tables: joined table, summary, claims, pictures."""
+    with run.alone():
+        return _sum_up(run, metric, overlay)
+
+
+def _sum_up(run: Run, metric: Metric, overlay: str | None) -> Run:
     folder = run.folder
     files = [
         file
@@ -170,8 +193,8 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> 
     results = join_results([_renamed(tables[file], names, file) for file in files], list(map(str, files)))
     write_results(results, folder / "results.parquet")
     trainings, learning = _trainings(files, names)
-    trainings.to_csv(folder / "training.csv", index=False)
-    learning.to_csv(folder / "learning.csv", index=False)
+    write_bytes(folder / "training.csv", trainings.to_csv(index=False).encode())
+    write_bytes(folder / "learning.csv", learning.to_csv(index=False).encode())
     if len(learning):
         plot_learning(read_table(folder / "learning.csv"), folder / "learning.png")
     write_summary(results, folder, metric=metric, title=run.title, overlay=overlay)
@@ -283,7 +306,7 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
                 failed[method.name, job.seed] = (f"{method.name}, seed {job.seed}", why)
         return failed
     os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent)
     bar = tqdm(total=len(work), desc=f"training, {jobs} beside each other", unit="training")
     try:
         futures: dict[Future[None], tuple[str, int]] = {}
@@ -332,7 +355,11 @@ def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, .
     registry.load(modules)
     (method,) = registry.find([name])
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with (
+        log.open("a") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
         method.entries(job, job.settings[name])
 
 

@@ -22,7 +22,7 @@ from video_env.cache.store import Cache
 from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
-from video_env.files import write_bytes
+from video_env.files import alone, write_bytes, writing
 from video_env.models.backbones import FrameNetwork
 from video_env.models.optimise import seeded
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining, train_on_images
@@ -87,6 +87,20 @@ def run_demo(
     """
     names = list(methods) or [name for name in registry.table() if name not in VARIANTS]
     registry.find(names)  # fail before the videos are written
+    with alone(out):
+        return _run_demo(out, settings, names, method_settings, modules, seeds, machine, command)
+
+
+def _run_demo(
+    out: Path,
+    settings: DemoSettings,
+    names: Sequence[str],
+    method_settings: object,
+    modules: Sequence[str],
+    seeds: int,
+    machine: Machine,
+    command: Sequence[str] | None,
+) -> Run:
     _claim(out, settings)
     _heading("1. videos")
     _write_videos(out, settings.data)
@@ -115,8 +129,8 @@ def contact_sheet(file: Path, settings: data.DemoData, *, videos: int = 10) -> N
     for video in data.plan(settings)[:videos]:
         frames = data.render(video)[data.FRAMES_PER_CANDIDATE // 2 :: data.FRAMES_PER_CANDIDATE]
         rows.append(np.concatenate(list(frames), axis=1))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(file)
+    with writing(file) as picture:
+        Image.fromarray(np.concatenate(rows)).save(picture, "PNG")
 
 
 def _claim(out: Path, settings: DemoSettings) -> None:

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock
+from tqdm import tqdm
 
 from agents import processes
 from agents.adafocus import METHODS as STAGES
@@ -25,13 +24,16 @@ from agents.saved import read_agent, require_seen
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
-from baselines.sb3 import SB3Policy, SB3Settings, load_sb3, train_sb3
+from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
+from baselines.sb3_files import is_whole, load_sb3, read_sb3_record, require_shapes, save_sb3
+from baselines.tuned import Tuned
 from compare.run import difference
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry, Training
-from video_env.files import write_bytes
+from video_env.files import alone, delete
+from video_env.models.tensors import read_tensors
 
 ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"
 ALL_FRAMES = "all frames"
@@ -61,12 +63,6 @@ def untrained_entry(name: str, cache: Cache, split: str, num_frames: int, seed: 
     return Entry(name, f"N = {num_frames}", seed, ONE_STEP, policy, options)
 
 
-def alone(path: Path) -> FileLock:
-    """Holds what is trained to this path for one process: whoever else wants it waits, and then finds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
-
-
 def train_ocsampler(
     cache: Cache,
     settings: OCSamplerSettings,
@@ -76,17 +72,20 @@ def train_ocsampler(
     device: str = "auto",
 ) -> OCSampler:
     """Train an OCSampler to a file, from where an interrupted call left off; a finished one is loaded."""
-    agent = OCSampler(cache, settings, drawn=drawn, device=device)
-    with alone(file):
+    agent, checkpoint = (
+        OCSampler(cache, settings, drawn=drawn, device=device),
+        file.with_suffix(".checkpoint"),
+    )
+    with alone(file, checkpoint):
         if file.is_file():
             finished = read_agent(file, "OCSampler", ENTRIES)
             wanted = {"settings": asdict(settings), "trained_on": agent.trained_on}
             _require_same_training(file, finished, wanted)
+            delete(checkpoint)  # of a call that ended between its last two steps
             return OCSampler.load(file, cache=cache, device=device)
-        checkpoint = file.with_suffix(".checkpoint")
         agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
         agent.save(file)
-        checkpoint.unlink()
+        delete(checkpoint)
     return agent
 
 
@@ -170,7 +169,8 @@ def train_adafocus_v2(
 ) -> AdaFocusV2:
     """Train an AdaFocusV2 in a folder, from where an interrupted call left off: its checkpoint, and
     ``agent.pt``."""
-    with alone(folder) if processes.count() == 1 else nullcontext():
+    with alone(folder) if processes.is_first() else nullcontext():
+        processes.wait()  # until it is ours
         agent = AdaFocusV2(cache, settings, folder=folder, device=device)
         agent.learn(log_folder=folder / "logs", validate=validate)
         agent.save(folder / "agent.pt")
@@ -219,21 +219,25 @@ def train_sb3_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device
         sees = cache.sources("glance", "patches", "classifier.safetensors")
     else:
         trained_on, sees = f"{cache.identity}, skim {cache.content('skim')}", cache.sources("skim")
-    with alone(file):
-        if file.is_file() and file.with_suffix(".json").is_file():
-            found = _read_record(file.with_suffix(".json"))
-            _require_same_training(file, found, _sb3_record(settings, trained_on))
+    with alone(file, file.with_suffix(".json")):
+        if is_whole(file):
+            found = read_sb3_record(file)
+            _require_same_training(
+                file,
+                _sb3_training(found.settings, found.tuned, found.trained_on),
+                _sb3_training(settings, settings.tuned(), trained_on),
+            )
             return
+        if file.exists():
+            tqdm.write(f"{file}: unfinished, there is no record that belongs to it; it is trained anew")
         begun = time.perf_counter()
         model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
         seconds = time.perf_counter() - begun
-        model.save(file)
-        record = {**_sb3_record(settings, trained_on), "sees": sees, "training_seconds": seconds}
-        write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
+        save_sb3(model, settings, file, trained_on=trained_on, sees=sees, seconds=seconds)
 
 
-def _sb3_record(settings: SB3Settings, trained_on: str) -> dict[str, Any]:
-    return {"settings": asdict(settings), "tuned": settings.tuned().record(), "trained_on": trained_on}
+def _sb3_training(settings: SB3Settings, tuned: Tuned, trained_on: str) -> dict[str, Any]:
+    return {"settings": asdict(settings), "tuned": tuned.record(), "trained_on": trained_on}
 
 
 def saved_entry(
@@ -276,17 +280,15 @@ def saved_entry(
         return ocsampler_entry(agent)
     if cost_per_gflop is not None:
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
-    record = _read_record(file.with_suffix(".json"))
-    try:
-        settings = SB3Settings(**record["settings"])
-    except TypeError as error:
-        raise InputError(f"{file.with_suffix('.json')}: settings of another version ({error})") from error
-    require_seen(file, record["sees"], cache)
-    policy = SB3Policy(load_sb3(settings.algorithm, file, cache, device))
+    record = read_sb3_record(file)
+    settings = record.settings
+    require_shapes(file, record, cache)
+    require_seen(file, record.sees, cache)
+    policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
+    count = _count(asdict(settings) | record.tuned.record())
     return Entry(
         settings.title(), settings.setting(cache), settings.seed, settings.environment_id, policy,
-        settings.environment_options(),
-        Training(record["training_seconds"], stages=1, settings=_count(record["settings"] | record["tuned"])),
+        settings.environment_options(), Training(record.training_seconds, stages=1, settings=count),
     )  # fmt: skip
 
 
@@ -308,9 +310,8 @@ def _count(settings: Any) -> int:
 def _agent_of(file: Path) -> str | None:
     """The kind of agent that a file holds; None where loading it will have to say what is wrong."""
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-        return str(saved["agent"])
-    except Exception:  # torch raises many kinds for a file that is no checkpoint
+        return str(read_tensors(file, what=str(file))["agent"])
+    except (InputError, KeyError, TypeError, IndexError):
         return None
 
 
@@ -322,23 +323,3 @@ def _require_same_training(file: Path, found: dict[str, Any], wanted: dict[str, 
             f"{file}: holds an agent that was trained otherwise: {difference(found, wanted)}. Choose another "
             "file, or delete this one"
         )
-
-
-def _read_record(file: Path) -> dict[str, Any]:
-    members = ("settings", "tuned", "trained_on", "sees", "training_seconds")
-    try:
-        record = json.loads(file.read_text())
-        missing = [name for name in members if name not in record]
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file; video-env evaluates what video-env train sb3 saved, with the settings "
-            "beside it. A model that was trained in Python is evaluated there, as SB3Policy(model)"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{file}: expected the settings of the agent beside it ({error})") from error
-    if missing:
-        raise InputError(
-            f"{file}: has no {', '.join(missing)}; of another version, or damaged. Delete it and the agent "
-            "beside it to train again"
-        )
-    return dict(record)

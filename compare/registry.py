@@ -24,6 +24,7 @@ from typing import Any, cast
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry
+from video_env.files import plain_name
 
 ENTRY_POINTS = "video_env.methods"
 
@@ -100,6 +101,7 @@ def method(
         )
 
     def add(entries: Entries) -> Entries:
+        plain_name(name, Path(inspect.getfile(entries)), "method")  # its files are called after it
         before = _TABLE.get(name)
         # A module that is imported a second time, under another name or anew, is no second method.
         if before is not None and _place(before.entries) != _place(entries):

@@ -25,7 +25,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from compare.report_gallery import gallery_blocks
-from compare.run import Run
+from compare.run import REPORT, Run
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
 from video_env.evaluation.evaluate import selects_patches
@@ -63,8 +63,10 @@ def write_report(run: Run, file: Path | None = None, *, videos: int | None = Non
     """
     if videos is not None and videos < 0:
         raise InputError(f"videos: found {videos}, expected 0 or more")
-    file = file or run.folder / "report.html"
-    write_bytes(file, render(run, MOST_VIDEOS if videos is None else videos).encode())
+    file = file or run.folder / REPORT
+    with run.alone(file):
+        run = Run(run.folder)  # as it is now that nobody writes to it
+        write_bytes(file, render(run, MOST_VIDEOS if videos is None else videos).encode(errors="replace"))
     return file
 
 

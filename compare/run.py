@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
+import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +34,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import read_results
 from video_env.evaluation.tables import read_table
-from video_env.files import write_bytes
+from video_env.files import alone, plain_name, write_bytes
 from video_env.models.device import processor_name
 
 FORMAT = 4
@@ -79,6 +82,14 @@ class Run:
     def methods(self) -> dict[str, Any]:
         """Settings of the methods compared, by their names on the command line."""
         return dict(self.record["methods"])
+
+    @contextmanager
+    def alone(self, *files: Path) -> Iterator[None]:
+        """Hold all that is made of the result tables, and further files that are made of it (the report), for
+        this process; whoever else wants it waits."""
+        results, *others = (self.folder / name for name in (*TABLES, *PICTURES))
+        with alone(results, *others, *files):
+            yield
 
     def cache(self, seed: int) -> Cache:
         """The cache that the methods were trained on with this seed.
@@ -152,7 +163,32 @@ def read_record(folder: Path) -> dict[str, Any]:
                 f"{file}: cannot be read as a comparison's record ({name}: expected {kind.__name__}, found "
                 f"{record.get(name)!r})"
             )
+    for name in record["methods"]:
+        plain_name(name, file, "methods")  # files are called after them
+    for name in ("caches", "identities"):
+        kind = str if name == "caches" else dict
+        for seed, value in record[name].items():
+            if not re.fullmatch("0|[1-9][0-9]{0,8}", seed) or not isinstance(value, kind):
+                raise InputError(
+                    f"{file}: {name}: found {seed!r}: {value!r}, expected a {kind.__name__} for each seed"
+                )
+    for number, machine in enumerate(record["machines"]):
+        if not isinstance(machine, dict):
+            raise InputError(f"{file}: machines: found {machine!r} as number {number}, expected its facts")
+    if set(record["caches"]) != set(record["identities"]):
+        raise InputError(f"{file}: caches and identities: expected the same seeds in both")
     return dict(record)
+
+
+def require_no_links(folder: Path) -> None:
+    """Raise InputError where a link, which may lead anywhere, stands in a folder of agents, results or logs.
+    The run's own folder may be one, and so may a seed's cache; a picture or table that is one is replaced."""
+    for seed in folder.glob("seed-*"):
+        for top in map(seed.joinpath, ("results", "agents", "logs")):
+            below = (Path(path, name) for path, *names in os.walk(top) for name in itertools.chain(*names))
+            for path in itertools.chain((seed, top), below):
+                if path.is_symlink():
+                    raise InputError(f"{path}: is a link, and nothing is written through it; delete it")
 
 
 _COLUMNS = {

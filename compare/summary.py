@@ -12,6 +12,7 @@ from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summa
 from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_curve
 from video_env.evaluation.tables import read_table
+from video_env.files import write_bytes
 
 # Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
 ORDER = (
@@ -50,9 +51,8 @@ def write_summary(
         InputError: there are no such figures, or they are of another metric.
     """
     reported = None if overlay is None else reported_figures(overlay, metric)
-    out.mkdir(parents=True, exist_ok=True)
     summary = summarise(in_order(results), metric)
-    summary.to_csv(out / "summary.csv", index=False)
+    write_bytes(out / "summary.csv", summary.to_csv(index=False).encode())
     # Frames and patches are chosen over different ranges of budgets: each kind has its own shared range.
     of_patches_names = results["method"][selects_patches(results)].unique()
     of_patches = summary["method"].isin(of_patches_names)
@@ -60,7 +60,7 @@ def write_summary(
         _areas(summary[of_patches == kind], metric, base)
         for kind, base in ((False, "uniform"), (True, "random patch"))
     )
-    areas.to_csv(out / "areas.csv", index=False)
+    write_bytes(out / "areas.csv", areas.to_csv(index=False).encode())
     # Drawn from what was saved, so that the picture can be drawn again from the file alone.
     saved = read_table(out / "summary.csv")
     for name, methods in _curves(list(saved["method"].unique()), set(of_patches_names)).items():

@@ -1,5 +1,6 @@
 """AdaFocus: what it learns on a problem whose optimum is known, its stages, and what it says of bad input."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,14 @@ from agents.patch_ppo import standardised_returns
 from agents.published_adafocus import PublishedAdaFocus
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
-from baselines.sb3 import SB3Settings, load_sb3
-from compare.entries import adafocus_entry, train_adafocus, train_sb3_to_file, untrained_entry
+from baselines.sb3 import SB3Settings
+from compare.entries import (
+    adafocus_entry,
+    saved_entry,
+    train_adafocus,
+    train_sb3_to_file,
+    untrained_entry,
+)
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
@@ -106,15 +113,75 @@ def test_caching_counts_as_far_as_training_needs_it(
     tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a minute of caching the training videos' share: stages 2 and 3 look at no others."""
-    from agents import adafocus
+    from agents import work_clock
 
     agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu")
     agent.fine_tune_networks()
     clock = iter((0.0, 60.0))
-    monkeypatch.setattr(adafocus, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(work_clock, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     agent.train_on_random_patches()
     own = agent.stage_history[1][-1]["seconds"]
     assert agent.stage_seconds[1] - own == pytest.approx(60 * len(frames.rows("train")) / len(frames))
+
+
+def test_time_before_an_interruption_counts(
+    tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after every epoch of every stage, after every shard of the caching, and between that and
+    the note of how long it took: at least as much time is stated as was worked."""
+    from agents.adafocus_networks import NetworkStages
+    from agents.stage import Stage
+    from video_env.cache.jobs import Job
+    from video_env.models.encoders import CacheEncoder
+
+    share = len(frames.rows("train")) / len(frames)
+    worked = dict.fromkeys(range(4), 0.0)
+    calls: dict[Any, int] = {}
+
+    def slow(function: Callable[..., Any], stage: int, counts: float) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            time.sleep(0.05)
+            worked[stage] += 0.05 * counts
+            return function(*arguments)
+
+        return wrapped
+
+    def interrupted(function: Callable[..., Any], times: int) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            result = function(*arguments, **options)
+            calls[function] = calls.get(function, 0) + 1
+            if calls[function] <= times:
+                raise KeyboardInterrupt
+            return result
+
+        return wrapped
+
+    run = Stage.run
+
+    def slow_run(stage: Stage, *arguments: Any) -> float:
+        stage.epoch = slow(stage.epoch, stage.number, 1)
+        return run(stage, *arguments)
+
+    monkeypatch.setattr(Stage, "run", slow_run)
+    monkeypatch.setattr(CacheEncoder, "__call__", slow(CacheEncoder.__call__, 1, share))
+    for owner, name, times in (
+        (Stage, "_save", 99),
+        (Job, "commit", 99),
+        (NetworkStages, "cache_patches", 1),
+    ):
+        monkeypatch.setattr(owner, name, interrupted(getattr(owner, name), times))
+    for _ in range(60):
+        try:
+            agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu").learn()
+            break
+        except KeyboardInterrupt:
+            continue
+    epochs, shards, ends = calls.values()
+    assert (epochs, shards) == (8, 2 * len(frames.meta["shard_rows"]))
+    assert ends >= 2
+    for stage, seconds in worked.items():
+        assert agent.stage_seconds[stage] >= seconds > 0, stage
+    assert not (tmp_path / "caching-began.json").exists()
 
 
 def test_stages_leave_a_cache_an_agent_and_their_order(trained: AdaFocus, frames: Cache) -> None:
@@ -420,7 +487,7 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
     train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
     with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
-        load_sb3("ppo", tmp_path / "nine.zip", four, "cpu")
+        saved_entry(tmp_path / "nine.zip", four, device="cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
     lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")

@@ -26,7 +26,8 @@ from agents.adafocus_v2_settings import AdaFocusV2Settings
 from agents.ocsampler import OCSampler
 from agents.ocsampler_settings import OCSamplerSettings
 from agents.set_probability import all_sets, log_probability_of_all_sets, log_set_probability
-from baselines.sb3 import SB3Settings, load_sb3, train_sb3
+from baselines.sb3 import SB3Settings, train_sb3
+from baselines.sb3_files import load_sb3
 from tests.conftest import write_cache, write_patch_cache
 from tests.golden import checks
 from video_env.cache.derive import derive
@@ -214,9 +215,9 @@ def test_stable_baselines(tmp_path: Path, cache: Cache, algorithm: Any) -> None:
     model = train_sb3(on, settings, device=DEVICE)
     assert model.device.type == DEVICE
     model.save(tmp_path / "there.zip")
-    here = load_sb3(algorithm, tmp_path / "there.zip", on, device="cpu")
+    here = load_sb3(settings, tmp_path / "there.zip", on, device="cpu")
     here.save(tmp_path / "here.zip")
-    back = load_sb3(algorithm, tmp_path / "here.zip", on, device=DEVICE)
+    back = load_sb3(settings, tmp_path / "here.zip", on, device=DEVICE)
     generator = np.random.default_rng(0)
     observation: dict[str, np.ndarray] = {}
     for key, space in model.observation_space.spaces.items():  # type: ignore[attr-defined]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from compare.claims import measure_claims, write_claims
 from compare.entries import untrained_entry
+from compare.pictures import draw_pictures
 from compare.report import write_report
 from compare.report_gallery import strip
 from compare.run import Run, claim
+from compare.summary import write_summary
 from tests.browser import CHROMIUM, DRIVER, open_browser
 from tests.conftest import write_cache
 from video_env.cache.store import Cache, read_meta, write_meta
@@ -194,6 +199,71 @@ def test_names_are_text_and_nothing_else(page: Page, run: Run) -> None:
     assert page.texts(".claim td")[0] == NASTY
     assert page.texts(".claim td .badge") == ["reproduced", "does not decide"]
     assert page.all("img[src='x']") == []
+
+
+# Each would set a mark if it were read as anything but text.
+MARKUP = {
+    "video": "a'b\"&amp;<svg/onload=window.hacked=1>\u2028</script><script>window.hacked=2</script>",
+    "label": "<!--<script>window.hacked=3</script><img src=x onerror=window.hacked=4>\u2029'\"&lt;",
+    "method": "</td></tr></table><script>window.hacked=5</script>{{7*7}}${window.hacked=6}`'\"\u2028&",
+    "setting": "\"><img src=x onerror='window.hacked=7'>' onmouseover='window.hacked=8' x='&#39;",
+    "title": "</title></h1><script>window.hacked=9</script>\u2028<base href=//example.org>$x_{$",
+    "command": "</code></pre><iframe srcdoc='<script>parent.hacked=10</script>'></iframe>",
+    "run's method": "<img src=x onerror=window.hacked=11>",
+    "cache": "<img src=x onerror=window.hacked=12>&'\"",
+}
+
+
+def test_markup_anywhere_is_text(browser: Any, tmp_path: Path) -> None:
+    """In ids, labels, methods, settings, title, command and the cache's path."""
+    folder = tmp_path / MARKUP["cache"]
+    shutil.copytree(PACKAGED_CACHE, folder)
+    opened = Cache(folder)
+    opened.index.assign(video=MARKUP["video"] + opened.index["video"]).to_parquet(folder / "index.parquet")
+    meta = read_meta(folder)
+    meta["classes"] = [MARKUP["label"] + name for name in meta["classes"]]
+    write_meta(folder, meta)
+    opened = Cache(folder)
+    run = claim(
+        tmp_path / "run", caches={0: opened}, split="test", title=MARKUP["title"],
+        methods={MARKUP["run's method"]: {MARKUP["setting"]: MARKUP["label"]}}, command=["compare", MARKUP["command"]],
+    )  # fmt: skip
+    entries = [untrained_entry("uniform", opened, "test", number) for number in (1, 2)]
+    entries.append(untrained_entry("random patch", opened, "test", 1))
+    tables = []
+    for number, entry in enumerate(entries):
+        named = replace(
+            entry, method=MARKUP["method"] + str(number // 2), setting=MARKUP["setting"] + str(number)
+        )
+        tables.append(evaluate(named, opened, "test"))
+    write_results(pd.concat(tables, ignore_index=True), run.folder / "results.parquet")
+    summary = write_summary(run.results, run.folder, title=run.title)
+    write_claims(measure_claims(run.results), run.folder)
+    draw_pictures(run)
+    assert {"curve.png", "selections.png"} <= {path.name for path in run.folder.iterdir()}
+
+    page = Page(browser, write_report(run))
+    page.act().move_to_element(page.all("#chart .mark")[0]).perform()
+    assert MARKUP["method"] + "0" in page.one("#chart-tip").get_property("textContent")
+    page.all("#legend button")[0].click()
+    page.all(".strip")[0].click()
+    first = opened.index.iloc[opened.rows("test")[0]]
+    page.choose("#filter-class", " ".join(opened.classes[first["label"]].split()))
+    page.one("#filter-text").send_keys("onload=window")
+    assert page.matches() == (opened.index.iloc[opened.rows("test")]["label"] == first["label"]).sum()
+    assert page.texts(".card .id")[0] == first["video"]
+    assert page.texts(".card .badge")[0] == opened.classes[first["label"]]
+    body = page.one("body").get_property("textContent")
+    path = json.loads((run.folder / "run.json").read_text())["caches"]["0"]
+    settings = json.dumps({MARKUP["setting"]: MARKUP["label"]}, indent=1, ensure_ascii=False)
+    for text in (*summary["method"], *summary["setting"], MARKUP["run's method"], path, settings):
+        assert text in body
+    assert shlex.join(["video-env", "compare", MARKUP["command"]]) in body
+    assert page.one("h1").get_property("textContent") == MARKUP["title"]
+    assert page.script("return window.hacked") is None
+    assert page.all("iframe, base, img[src=x], svg[onload]") == []
+    assert page.complaints() == []
+    assert page.requests() == [page.url]
 
 
 def test_hover_says_what_a_point_is(page: Page, run: Run) -> None:

@@ -21,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.policies import SelectionActorCriticPolicy, SelectionSACPolicy
-from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, load_sb3, train_sb3
+from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, train_sb3
+from baselines.sb3_files import load_sb3
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from compare.entries import saved_entry, train_sb3_to_file
@@ -273,7 +274,7 @@ def test_training_is_evaluated_on_the_validation_split(tmp_path: Path, algorithm
         train_sb3(cache, settings, device="cpu")
     train_sb3(cache, settings, device="cpu", log_folder=tmp_path)
     recorded = np.load(tmp_path / "evaluations.npz")
-    best = load_sb3(settings.algorithm, tmp_path / "best_model.zip", cache, "cpu")
+    best = load_sb3(settings, tmp_path / "best_model.zip", cache, "cpu")
     options = settings.environment_options()
     entry = Entry("", "", 0, settings.environment_id, SB3Policy(best), options)
     table = evaluate(entry, cache, "validation")

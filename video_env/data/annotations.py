@@ -13,7 +13,7 @@ import pandas as pd
 from video_env.data.labels import class_list, number_labels
 from video_env.errors import InputError
 
-RESERVED = ("labels", "num_frames", "frames_per_second")
+RESERVED = ("labels", "num_frames", "frames_per_second", "damaged")
 SPLITS = ("train", "validation", "test")
 SPLIT_SYNONYMS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
@@ -137,6 +137,9 @@ def read_csv(
     inside = pd.Series([_inside(path) for path in table["path"]], table.index)
     _require(file, inside != "", table["path"], "column path", f"a path inside {videos}")
     table["path"] = inside
+    if "sha256" in table:
+        good = table["sha256"].str.fullmatch("([0-9a-fA-F]{64})?")
+        _require(file, good, table["sha256"], "column sha256", "64 hexadecimal digits, or nothing")
     for column in {"start", "end"} & set(table.columns):
         seconds = pd.to_numeric(table[column].replace("", None), errors="coerce")
         good = (table[column] == "") | ((seconds >= 0) & (seconds < float("inf")))

@@ -34,6 +34,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from video_env.files import write_bytes, writing
+from video_env.orphans import end_with_parent
+
 FRAME_SIZE = 96
 NUM_CANDIDATES = 12
 FRAMES_PER_CANDIDATE = 3
@@ -114,12 +117,10 @@ def write_demo_data(data: DemoData, folder: Path, *, processes: int | None = Non
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     pending = [video for video in videos if not (folder / "videos" / f"{video.name}.mp4").exists()]
     yield len(videos) - len(pending)
-    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(processes, get_context("forkserver"), end_with_parent) as pool:
         chunks = [pending[start : start + 16] for start in range(0, len(pending), 16)]
         yield from pool.map(_write_videos, chunks, itertools.repeat(folder / "videos"))
-    partial = folder / "annotations.partial"
-    annotation_table(videos).to_csv(partial, index=False)
-    partial.replace(folder / "annotations.csv")
+    write_bytes(folder / "annotations.csv", annotation_table(videos).to_csv(index=False).encode())
 
 
 def annotation_table(videos: list[DemoVideo]) -> pd.DataFrame:
@@ -182,17 +183,15 @@ def write_video(path: Path, frames: np.ndarray) -> None:
     """Write uint8 [T, H, W, 3] as H.264; the file appears under its name only when it is whole."""
     import av
 
-    partial = path.with_suffix(".partial")
     # Macroblock trees make libx264's output differ from call to call on frames as small as these.
     options = {"crf": "23", "preset": "veryfast", "x264-params": "threads=1:mbtree=0"}
-    with av.open(str(partial), "w", format="mp4") as container:
+    with writing(path) as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)
 
 
 def _write_videos(videos: list[DemoVideo], folder: Path) -> int:

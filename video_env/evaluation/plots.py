@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
 from video_env.evaluation.budget import METRICS, Metric
+from video_env.files import writing
 
 BOUNDS = ("patch oracle", "oracle", "all frames")
 """What no method that saves computation is measured by alone: their lines are broken."""
@@ -82,8 +84,7 @@ def plot_curve(
         fontsize=10,
     )
     axes.legend(fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    _save(figure, file)
     return figure
 
 
@@ -109,8 +110,7 @@ def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    _save(figure, file)
     return figure
 
 
@@ -146,8 +146,7 @@ def plot_selections(
         top += 0.25
     axes.set_ylim(top, 0)
     figure.set_size_inches(2.6 + columns * 0.75, top * 0.8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    _save(figure, file)
     return figure
 
 
@@ -189,6 +188,13 @@ def plot_patches(
             top += 1.04
     axes.set_xlim(-3.4, columns + 0.2)
     axes.set_ylim(top + 0.1, 0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    _save(figure, file)
     return figure
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """In the format that the file's name says. Names and titles are text, whatever is in them."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # "$" is no formula
+    with writing(file) as picture:
+        figure.savefig(picture, format=file.suffix[1:] or "png")

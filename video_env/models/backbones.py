@@ -17,6 +17,7 @@ from video_env.errors import InputError
 from video_env.files import sha256_of
 from video_env.models.cost import count_gflops
 from video_env.models.temporal_shift import TemporalShiftMobileNetV2
+from video_env.models.tensors import read_tensors
 
 BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim", "small_glance"]
 Pooling = Literal["mean", "max"]
@@ -310,14 +311,15 @@ def read_checkpoint(file: Path) -> Any:
     """
     if not file.is_file():
         raise InputError(f"weights file {file}: no such file")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    what = f"weights file {file}: not a readable state dict"
+    if file.suffix != ".safetensors":
+        return read_tensors(file, what=what)
+    from safetensors.torch import load_file
 
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"weights file {file}: not a readable state dict ({error})") from error
+    try:
+        return load_file(file)
+    except Exception as error:  # safetensors' own, which is none of Python's
+        raise InputError(f"{what} ({error})") from error
 
 
 def plain_state_dict(state: Any, *, where: str) -> dict[str, torch.Tensor]:
