@@ -33,7 +33,7 @@ VERSIONED_PACKAGES = ("video-env", "numpy", "torch", "torchvision")
 
 def build_cache(
     annotations: Annotations,
-    out: Path,
+    out: str | Path,
     settings: BuildSettings,
     encoders: Mapping[str, Encoder] | None = None,
 ) -> Cache:
@@ -58,7 +58,7 @@ def build_cache(
         CacheError: ``out`` holds something else, or an unfinished build of other videos or settings;
             more videos failed than allowed; no video could be decoded.
     """
-    encoders = dict(encoders or {})
+    out, encoders = Path(out).expanduser(), dict(encoders or {})
     settings_record = _settings_record(annotations, settings, encoders)
     _require_same_build(out, settings_record)  # before waiting, perhaps for hours, to be refused
     with changing(out):

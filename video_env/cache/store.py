@@ -59,14 +59,14 @@ class Cache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).expanduser().absolute()
         while True:
-            self.meta = read_meta(Path(path))
+            self.meta = read_meta(self.path)
             try:
                 self._open()
             except CacheError:
                 # Replaced between reading meta.json and looking for what it names?
-                if read_meta(Path(path)) == self.meta:
+                if read_meta(self.path) == self.meta:
                     raise
             else:
                 return
