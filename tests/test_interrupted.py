@@ -22,6 +22,8 @@ import torch
 
 from tests.conftest import write_known_cache, write_known_patch_cache
 from tests.killed import Commands, Outcome
+from video_env.cache.derive import derive
+from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.files import alone
 
@@ -49,7 +51,9 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_known_cache(tmp_path_factory.mktemp("frames") / "cache", videos=24).path
+    folder = tmp_path_factory.mktemp("frames")
+    derive(Cache(PACKAGED_CACHE), folder / "pixels", ["frames"])
+    return write_known_cache(folder / "cache", videos=24).path
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ def adafocus(out: Path, frames: Path, patches: Path) -> list[Any]:
 
 
 def adafocus_from_frames(out: Path, frames: Path, patches: Path) -> list[Any]:
-    return ["train", "adafocus", PACKAGED_CACHE, "--out", out / "agent", "--patch-size", 12, "--hidden", 4,
+    return ["train", "adafocus", frames.parent / "pixels", "--out", out / "agent", "--patch-size", 12, "--hidden", 4,
             "--networks.epochs", 1, "--random-patches.epochs", 1, "--policy.epochs", 1, "--policy.hidden", 4,
             "--fine-tuning.epochs", 1, "--focus-weights", "random", "--networks.method", "classify"]  # fmt: skip
 
@@ -277,7 +281,7 @@ def test_who_waits_says_for_whom(
 @pytest.mark.parametrize(
     ("command", "file", "largest"),
     [(ocsampler, "agent.checkpoint", 6000), (sb3, "agent.zip", 20_000), (adafocus, "stage-2.pt", 6000),
-     (comparison, "agents/ocsampler-1.checkpoint", 6000)],
+     (comparison, "results/uniform.parquet", 6000)],
 )  # fmt: skip
 def test_a_full_disk_is_one_line_that_names_the_file(
     tmp_path: Path, commands: Commands, frames: Path, patches: Path, command: Command, file: str, largest: int
