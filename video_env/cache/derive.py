@@ -215,6 +215,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, partial)
         partial.replace(target)
+        partial.unlink(missing_ok=True)  # renaming onto another name of the same file does nothing
     except OSError:  # another file system, or one without links
         with suppress(OSError):
             partial.unlink(missing_ok=True)

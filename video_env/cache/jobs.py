@@ -208,7 +208,11 @@ class Job:
         """
         # A call that is ended between the next two steps, or later, must neither begin anew nor leave
         # anything behind: the record says which meta.json is the work's result.
-        intent = {"meta": sealed(meta)["sha256"], "replaced": [path.as_posix() for path in replaced]}
+        intent = {
+            "meta": sealed(meta)["sha256"],
+            "job": self._settings,
+            "replaced": [path.as_posix() for path in replaced],
+        }
         write_bytes(self.folder / "finished.json", json.dumps(intent).encode())
         write_meta(self.cache, meta)
         _clear_finished(self.cache)
@@ -250,9 +254,11 @@ class Job:
 
 def finished_before(cache: Path, name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a call for these settings made the present ``meta.json`` and was ended while it tidied up."""
-    if not (cache / "meta.json").is_file() or _replaced(cache, cache / UNFINISHED / name) is None:
+    folder = cache / UNFINISHED / name
+    if not (cache / "meta.json").is_file() or _replaced(cache, folder) is None:
         return False
-    return unfinished_settings(cache, name) == json.loads(json.dumps(settings))
+    job = json.loads((folder / "finished.json").read_text()).get("job")
+    return job == digest(json.loads(json.dumps(settings)))
 
 
 def forget(cache: Path, arrays: Collection[str]) -> None:
