@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from video_env.envs.frame_select import FrameSelect, Selection
-from video_env.envs.options import check_integer, make_task
+from video_env.envs.options import check_integer
 from video_env.envs.task import TaskEnv, TaskVectorEnv
 
 
@@ -44,21 +44,13 @@ class ClipSelectEnv(TaskEnv[Selection]):
     Those of `FrameSelect-v0` but `max_frames`, and `num_frames`, N, 3 by default.
     """
 
-    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(make_task(ClipSelect, options), render_mode)
+    kind = ClipSelect
 
 
 class ClipSelectVectorEnv(TaskVectorEnv[Selection]):
     """ClipSelect-v0 for many videos at once; see ``ClipSelectEnv``."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(make_task(ClipSelect, options), num_envs, render_mode, max_episode_steps)
+    kind = ClipSelect
 
 
 gym.register(

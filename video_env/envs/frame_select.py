@@ -19,7 +19,6 @@ from video_env.envs.options import (
     check_observation,
     check_split,
     known_gflops,
-    make_task,
     opened_cache,
 )
 from video_env.envs.rendering import filmstrip
@@ -323,8 +322,7 @@ class FrameSelectEnv(TaskEnv[Selection]):
     * v0: initial version
     """
 
-    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(make_task(SequentialFrameSelect, options, "render_mode"), render_mode)
+    kind = SequentialFrameSelect
 
     def action_masks(self) -> np.ndarray:
         """int8 [T + 1], 1 for the actions that are valid now (sb3-contrib's protocol)."""
@@ -334,15 +332,7 @@ class FrameSelectEnv(TaskEnv[Selection]):
 class FrameSelectVectorEnv(TaskVectorEnv[Selection]):
     """FrameSelect-v0 for many videos at once; see ``FrameSelectEnv``."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = make_task(SequentialFrameSelect, options, "render_mode", "max_episode_steps")
-        super().__init__(task, num_envs, render_mode, max_episode_steps)
+    kind = SequentialFrameSelect
 
     def action_masks(self) -> np.ndarray:
         """int8 [num_envs, T + 1], 1 for the actions that are valid now."""
@@ -385,19 +375,10 @@ class FrameSelectOneStepEnv(TaskEnv[Selection]):
     * v0: initial version
     """
 
-    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(make_task(OneStepFrameSelect, options, "render_mode"), render_mode)
+    kind = OneStepFrameSelect
 
 
 class FrameSelectOneStepVectorEnv(TaskVectorEnv[Selection]):
     """FrameSelectOneStep-v0 for many videos at once; see ``FrameSelectOneStepEnv``."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = make_task(OneStepFrameSelect, options, "render_mode", "max_episode_steps")
-        super().__init__(task, num_envs, render_mode, max_episode_steps)
+    kind = OneStepFrameSelect

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -24,7 +24,6 @@ from video_env.envs.options import (
     check_observation,
     check_split,
     known_gflops,
-    make_task,
     opened_cache,
 )
 from video_env.envs.patch_inputs import LARGEST_IN_MEMORY, PatchInputs
@@ -445,22 +444,13 @@ class PatchSelectEnv(TaskEnv[Looking]):
     * v0: initial version
     """
 
-    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(make_task(GridPatchSelect, options, "render_mode"), render_mode)
+    kind = GridPatchSelect
 
 
 class PatchSelectVectorEnv(TaskVectorEnv[Looking]):
     """PatchSelect-v0 for many videos at once; see ``PatchSelectEnv``."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = make_task(GridPatchSelect, options, "render_mode", "max_episode_steps")
-        super().__init__(task, num_envs, render_mode, max_episode_steps)
+    kind = GridPatchSelect
 
 
 class PatchSelectContinuousEnv(TaskEnv[Looking]):
@@ -497,19 +487,10 @@ class PatchSelectContinuousEnv(TaskEnv[Looking]):
     * v0: initial version
     """
 
-    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(make_task(ContinuousPatchSelect, options, "render_mode"), render_mode)
+    kind = ContinuousPatchSelect
 
 
 class PatchSelectContinuousVectorEnv(TaskVectorEnv[Looking]):
     """PatchSelectContinuous-v0 for many videos at once; see ``PatchSelectContinuousEnv``."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = make_task(ContinuousPatchSelect, options, "render_mode", "max_episode_steps")
-        super().__init__(task, num_envs, render_mode, max_episode_steps)
+    kind = ContinuousPatchSelect

@@ -11,7 +11,7 @@ from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from video_env.cache.store import Cache
-from video_env.envs.options import check_integer
+from video_env.envs.options import check_integer, make_task
 from video_env.errors import InputError
 
 
@@ -103,12 +103,21 @@ def check_render_mode(render_mode: str | None) -> str | None:
 
 
 class TaskEnv(_View[State], gym.Env[Arrays, Any]):
-    """A task as a single environment."""
+    """A task as a single environment; a subclass names its ``kind``.
 
+    Args:
+        render_mode: None or ``"rgb_array"``.
+        options: arguments of the task.
+
+    Raises:
+        InputError: an argument is unknown or out of range.
+    """
+
+    kind: ClassVar[type[Task[Any]]]
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}
 
-    def __init__(self, task: Task[State], render_mode: str | None = None) -> None:
-        self.task = task
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        task = self.task = make_task(self.kind, options, "render_mode")
         self.render_mode = check_render_mode(render_mode)
         self.observation_space = task.observation_space  # type: ignore[assignment]
         self.action_space = task.action_space
@@ -145,7 +154,7 @@ class TaskEnv(_View[State], gym.Env[Arrays, Any]):
 
 
 class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
-    """A task as a native vector environment.
+    """A task as a native vector environment; a subclass names its ``kind``.
 
     Episodes that end begin anew in the same step (``AutoresetMode.SAME_STEP``, since in one-step
     episodes anything else would waste every other step): the observation returned is the new
@@ -153,28 +162,29 @@ class TaskVectorEnv(_View[State], VectorEnv[Arrays, Any, Any]):
     ended) and ``info["final_info"]`` hold the last of the old one where ``info["_final_info"]`` is set.
 
     Args:
-        task: the dynamics.
         num_envs: how many episodes run side by side, at least 1.
         render_mode: None or ``"rgb_array"``.
         max_episode_steps: steps after which an episode is truncated, as Gymnasium's ``TimeLimit`` does to a
             single environment; None, or −1 as in ``gym.make``, for no such limit.
+        options: arguments of the task.
 
     Raises:
-        InputError: an argument is out of range.
+        InputError: an argument is unknown or out of range.
     """
 
+    kind: ClassVar[type[Task[Any]]]
     metadata: dict[str, Any] = {
         "render_modes": ["rgb_array"], "render_fps": 2, "autoreset_mode": AutoresetMode.SAME_STEP,
     }  # fmt: skip
 
     def __init__(
         self,
-        task: Task[State],
         num_envs: int = 1,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        **options: Any,
     ) -> None:
-        self.task = task
+        task = self.task = make_task(self.kind, options, "render_mode", "max_episode_steps")
         self.num_envs = num_envs = check_integer("num_envs", num_envs, 1)
         if max_episode_steps is not None and max_episode_steps != -1:
             self._limit: int | None = check_integer("max_episode_steps", max_episode_steps, 1)
