@@ -20,10 +20,15 @@ from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import derive, extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
+from video_env.models.train_backbone import BackboneTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining, train_recognizer
+from video_env.models.train_small import SmallTraining, train_small_networks
 
 SETTINGS = BuildSettings(num_candidates=3, frame_size=8, shard_size=2)
 TRAINING = RecognizerTraining(hidden=8, epochs=1, batch_size=8)
+SMALL_TRAINING = SmallTraining(
+    backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1, batch_size=8)
+)
 VIDEOS = 5
 
 
@@ -120,6 +125,16 @@ def extract_one(folder: Path) -> None:
         extract(Cache(folder / "cache"), folder / "small", {"train": 3, "test": 2}, shard_size=2)
 
 
+def frames_alone(folder: Path) -> None:
+    small_cache(folder)
+    tables = ("subset_confidence", "subset_prediction")
+    remove(Cache(folder / "cache"), ("embedding", "skim", *tables), ("recognizer",))
+
+
+def train_small(folder: Path) -> None:
+    train_small_networks(Cache(folder / "cache"), SMALL_TRAINING, "cpu")
+
+
 BUILD = Case(nothing, build_known)
 RECOGNIZER = Case(without_recognizer, train, usable)
 RECOGNIZER_ANEW = Case(small_cache, train_anew, has_verdicts)
@@ -127,7 +142,8 @@ ADD = Case(small_cache, add_double, usable)
 REMOVE = Case(small_cache, take_out, usable)
 DERIVE = Case(small_cache, derive_one, usable)
 EXTRACT = Case(small_cache, extract_one, usable)
-CASES = ["BUILD", "RECOGNIZER", "RECOGNIZER_ANEW", "ADD", "REMOVE", "DERIVE", "EXTRACT"]
+SMALL = Case(frames_alone, train_small, usable)
+CASES = ["BUILD", "SMALL", "RECOGNIZER", "RECOGNIZER_ANEW", "ADD", "REMOVE", "DERIVE", "EXTRACT"]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -57,8 +57,8 @@ def test_a_folder_that_is_a_link_is_refused(own: Path, folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [{"dtype": "O"}, {"dtype": "V8"}, {"dtype": "<f2,<f4"}, {"row_shape": [10**30]}, {"row_shape": [-1]},
-              {"row_shape": [1.0]}, {"sha256": []}]
+    "entry", [{"dtype": "O"}, {"dtype": "V8"}, {"dtype": "<f2,<f4"}, {"row_shape": [10**30]}, {"row_shape":
+              [-1]}, {"row_shape": [1.0]}, {"sha256": []}]
 )  # fmt: skip
 def test_absurd_arrays_are_refused(own: Path, entry: dict[str, Any]) -> None:
     change(own, lambda meta: meta["arrays"]["skim"].update(entry))
@@ -242,6 +242,85 @@ def test_two_trainings_of_a_recognizer_at_once(own: Path, widths: tuple[int, int
 @pytest.mark.parametrize("round_", range(20))
 def test_two_trainings_of_a_recognizer_at_once_often(own: Path, round_: int) -> None:
     both_at_once(own, (8, 8 + round_ % 2))
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from video_env.cache.build import build_cache
+from video_env.cache.decoding import BuildSettings
+from video_env.data.annotations import read_csv
+from video_env.errors import InputError
+if __name__ == "__main__":
+    videos, out, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    settings = BuildSettings(num_candidates=4, frame_size=size, shard_size=8, processes=1)
+    try:
+        build_cache(read_csv(videos / "annotations.csv", videos / "videos"), out, settings)
+    except InputError as error:
+        sys.exit(str(error))
+"""
+
+ADD = """
+import sys
+import numpy as np
+from video_env.cache.changes import add_arrays
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+cache, factor = Cache(sys.argv[1]), int(sys.argv[2])
+source = {"factor": factor}
+try:
+    add_arrays(cache, ("made",), lambda rows: {"made": factor * cache["skim"][rows]}, source=source)
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+def ended(script: Path, *calls: list[object]) -> list[tuple[int, str]]:
+    """Exit codes and messages of calls of a script that run at once."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    running = [
+        subprocess.Popen([sys.executable, str(script), *map(str, call)], env=environment,
+                         stderr=subprocess.PIPE, text=True)
+        for call in calls
+    ]  # fmt: skip
+    return [(process.wait(), process.stderr.read()) for process in running if process.stderr]
+
+
+@pytest.mark.parametrize(
+    "round_", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 20))]
+)
+@pytest.mark.parametrize("sizes", [(16, 16), (16, 24)])
+def test_two_builds_at_once(tmp_path: Path, demo_videos: Path, sizes: tuple[int, int], round_: int) -> None:
+    """With one's settings both end well; with two's one is refused with the difference, and the other's data
+    stay."""
+    (tmp_path / "build.py").write_text(BUILD)
+    calls = [[demo_videos, tmp_path / "cache", size] for size in sizes]
+    results = ended(tmp_path / "build.py", *calls)
+    cache = Cache(tmp_path / "cache")
+    assert len(list(cache.verify())) > 5
+    assert len(cache) == 60
+    if sizes[0] == sizes[1]:
+        assert [code for code, _ in results] == [0, 0], results
+    else:
+        assert sorted(code for code, _ in results) == [0, 1], results
+        winner = sizes[[code for code, _ in results].index(0)]
+        assert cache["frames"].row_shape == (4, winner, winner, 3)
+        assert any("frame_size" in message for code, message in results if code)
+
+
+@pytest.mark.parametrize(
+    "round_", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 20))]
+)
+def test_two_additions_at_once(own: Path, round_: int) -> None:
+    """One adds its array, the other is told that it is there: no shards of one stand among the other's."""
+    (own.parent / "add.py").write_text(ADD)
+    results = ended(own.parent / "add.py", [own, 2], [own, 3])
+    assert sorted(code for code, _ in results) == [0, 1], results
+    assert any("has made already" in message for code, message in results if code)
+    cache = Cache(own)
+    assert len(list(cache.verify())) > 5
+    factor = cache.meta["arrays"]["made"]["source"]["factor"]
+    assert np.array_equal(cache["made"][:], factor * cache["skim"][:])
 
 
 def test_a_cache_of_the_first_version_is_read_and_renewed(tmp_path: Path) -> None:
