@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from video_env.cache.build import build_cache
 from video_env.cache.changes import add_arrays, remove
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import derive, extract
-from video_env.cache.store import Cache
+from video_env.cache.store import Cache, CacheError
 from video_env.data.annotations import Annotations
 from video_env.models.train_backbone import BackboneTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining, train_recognizer
@@ -93,7 +94,14 @@ def train(folder: Path) -> None:
 
 
 def train_anew(folder: Path) -> None:
-    train_recognizer(Cache(folder / "cache"), replace(TRAINING, seed=1), "cpu", overwrite=True)
+    """Unless a call was ended when all was done: another one would train again, as it is told to."""
+    cache = Cache(folder / "cache")
+    if cache.meta["training"].get("recognizer", {}).get("seed") != 1 or unfinished(folder / "cache"):
+        train_recognizer(cache, replace(TRAINING, seed=1), "cpu", overwrite=True)
+
+
+def unfinished(cache: Path) -> bool:
+    return any(file.is_file() for file in (cache / ".unfinished").rglob("*"))
 
 
 def has_verdicts(folder: Path) -> None:
@@ -106,7 +114,7 @@ def has_verdicts(folder: Path) -> None:
 
 def add_double(folder: Path) -> None:
     cache = Cache(folder / "cache")
-    if "double" not in cache:
+    with suppress(CacheError):  # where a call was ended when all was done
         add_arrays(
             cache, ("double",), lambda rows: {"double": 2 * cache["skim"][rows]}, source={"from": "skim"}
         )
@@ -121,7 +129,7 @@ def derive_one(folder: Path) -> None:
 
 
 def extract_one(folder: Path) -> None:
-    if not (folder / "small" / "meta.json").exists():
+    if not (folder / "small" / "meta.json").exists() or unfinished(folder / "small"):
         extract(Cache(folder / "cache"), folder / "small", {"train": 3, "test": 2}, shard_size=2)
 
 

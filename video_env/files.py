@@ -101,6 +101,25 @@ def write_array(path: Path, values: np.ndarray) -> str:
     return file.sha256
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` a hard link to a file where the file system has them, else a copy.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with _naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+        try:
+            os.link(source, partial)
+            partial.replace(target)
+            partial.unlink(missing_ok=True)  # renaming onto another name of the same file does nothing
+        except OSError:  # another file system, or one without links
+            partial.unlink(missing_ok=True)
+            with source.open("rb") as original, writing(target) as copy:
+                shutil.copyfileobj(original, copy)
+
+
 def sha256_of(path: Path) -> str:
     """A file's SHA-256, in hexadecimal."""
     with path.open("rb") as file:

@@ -146,15 +146,17 @@ def add_arrays(
     Raises:
         CacheError: the cache has one of the arrays already.
     """
-    with change(cache, "+".join(names), source) as made:
+    job = "+".join(names)
+    with changing(cache.path):
         now = Cache(cache.path)
-        if made is None:
-            return now
         present = [name for name in names if name in now]
-        if present:
+        if present and not finished_before(cache.path, job, source):
             raise CacheError(f"cache {cache.path} has {', '.join(present)} already; remove them first")
-        made.arrays(names, compute, source)
-        return made.finish(gflops=gflops)
+        with change(now, job, source) as made:
+            if made is None:
+                return now
+            made.arrays(names, compute, source)
+            return made.finish(gflops=gflops)
 
 
 def encode_frames(cache: Cache, encoders: Mapping[str, Encoder]) -> Cache:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from video_env.cache.build import fingerprint, versions
 from video_env.cache.jobs import Job, changing, finished_before, require_new
 from video_env.cache.meta import NETWORKS, CacheError
 from video_env.cache.store import Cache
-from video_env.files import inside, write_bytes, writing
+from video_env.files import inside, link_or_copy, write_bytes
 
 
 def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = False) -> Cache:
@@ -54,11 +50,11 @@ def derive(cache: Cache, out: Path, arrays: Sequence[str], *, networks: bool = F
             for number, rows in enumerate(meta["shard_rows"]):
                 if rows:
                     shard = shard_path(cache[name].folder, number)
-                    _link(shard, inside(out, name, shard.name))
+                    link_or_copy(shard, inside(out, name, shard.name))
         for name in meta["networks"]:
-            _link(cache.network_file(name), inside(out, NETWORKS, name))
+            link_or_copy(cache.network_file(name), inside(out, NETWORKS, name))
         for name in ("index.parquet", *(["failures.csv"] if "failures_sha256" in meta else [])):
-            _link(cache.path / name, out / name)
+            link_or_copy(cache.path / name, out / name)
         job.finish(meta)
         return Cache(out)
 
@@ -206,21 +202,6 @@ def _write_cache(
             }
         )
         return Cache(out)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file system has them, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
-    try:
-        os.link(source, partial)
-        partial.replace(target)
-        partial.unlink(missing_ok=True)  # renaming onto another name of the same file does nothing
-    except OSError:  # another file system, or one without links
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        with source.open("rb") as original, writing(target) as copy:
-            shutil.copyfileobj(original, copy)
 
 
 def _scaled(frames: np.ndarray, size: int) -> np.ndarray:
