@@ -96,7 +96,8 @@ def train(folder: Path) -> None:
 def train_anew(folder: Path) -> None:
     """Unless a call was ended when all was done: another one would train again, as it is told to."""
     cache = Cache(folder / "cache")
-    if cache.meta["training"].get("recognizer", {}).get("seed") != 1 or unfinished(folder / "cache"):
+    record = cache.meta["training"].get("recognizer") or {}
+    if record.get("seed") != 1 or unfinished(folder / "cache"):
         train_recognizer(cache, replace(TRAINING, seed=1), "cpu", overwrite=True)
 
 
