@@ -139,6 +139,10 @@ FILES: dict[str, Callable[[Path], None]] = {
     **{f"mpeg4-b.{ext}": partial(write, codec="mpeg4", bf="2") for ext in ("avi", "mp4", "mkv", "ts")},
     "mpeg4-no-b.avi": partial(write, codec="mpeg4"),
     **{f"vp9.{ext}": partial(write, codec="libvpx-vp9", g="24", **_FAST) for ext in ("webm", "mkv")},
+    "vp9-10-bit.webm": _from_other(
+        "-i", "IN", "-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p10le", "-profile:v", "2", "-deadline", "realtime",
+        "-cpu-used", "8", "OUT", codec="libx264", name="source.mp4",
+    ),
     "vp9-hidden-frames.webm": partial(
         write, codec="libvpx-vp9", deadline="good", **{"cpu-used": "5", "lag-in-frames": "16", "auto-alt-ref": "1"}
     ),

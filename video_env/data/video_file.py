@@ -268,7 +268,9 @@ class VideoFile:
         """A decoder of the stream, with one thread: whoever reads many files has a process for each core."""
         context = stream.codec_context
         careful = _CAREFUL_DECODERS.get(stream.codec.canonical_name)
-        if careful in av.codecs_available:
+        # libvpx can be built without more than 8 bits a sample.
+        of_bytes = context.format is not None and context.format.components[0].bits == 8
+        if of_bytes and careful in av.codecs_available:
             own = av.CodecContext.create(careful, "r")
             own.extradata = context.extradata
             context = own
