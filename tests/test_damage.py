@@ -140,7 +140,7 @@ def test_damaged_and_foreign_files_are_named_and_the_good_ones_untouched(
         for name in entered
         if holds_a_wrong_frame(cache, cache.row(name), whole[name.rpartition(".")[2]])
     ]
-    # What no decoder sees is rare (docs/trust.md has the shares); what the checksums do not see is nothing.
+    # What no decoder sees is rare (docs/trust/damage.md has the shares); what the checksums do not see is nothing.
     assert len(wrong) <= 0.03 * len(names), wrong
     checked = build_cache(annotations(videos, foreign + names, sums), tmp_path / "checked", SETTINGS)
     assert set(checked.index["video"]) == {f"whole.{container}" for container in good} | {

@@ -74,7 +74,9 @@ def test_the_reference_shows_the_frames_that_were_written(file: Path) -> None:
     them."""
     frames = decoded_from_start(file)[0]
     if file.name.startswith("turned"):
-        frames = np.stack([np.rot90(frame, -int(file.stem.split("-")[1]) // 90) for frame in frames])
+        frames = np.stack(
+            [np.rot90(frame, -int(file.name.split(".")[0].split("-")[1]) // 90) for frame in frames]
+        )
     numbers = [number_in(frame) for frame in frames]
     if file.name == "joined.ts":
         assert numbers == 2 * list(range(90))

@@ -180,6 +180,14 @@ FILES: dict[str, Callable[[Path], None]] = {
         "-c:v", "copy", "-c:a", "aac", "OUT", codec="libx264", name="source.mp4", g="24",
     ),
     **{f"turned-{degrees}.mp4": _turned(degrees) for degrees in (90, 180, 270)},
+    "turned-90.webm.mp4": _from_other(
+        "-display_rotation", 90, "-i", "IN", "-c", "copy", "OUT",
+        codec="libvpx-vp9", name="source.mp4", g="24", **_FAST,
+    ),
+    "sparse.avi": _from_other("-i", "IN", "-c", "copy", "OUT", codec="libx264", name="source.mp4", g="24"),
+    "times-in-decoding-order.mkv": _from_other(
+        "-i", "IN", "-c", "copy", "-bsf:v", "setts=ts=DTS", "OUT", codec="libx264", name="source.mp4", g="24",
+    ),
     "joined.ts": _joined,
     "from-between-keyframes.ts": _between_keyframes,
     "name:with colon %d.mp4": partial(write, codec="libx264", g="24"),

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as DecodingTimeoutError
 from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -32,7 +33,7 @@ class BuildSettings:
         num_candidates: T, frames per video.
         frame_size: height and width of the frames in pixels.
         shorter_side: pixels of the shorter side before the centre is cut out; frame_size by default.
-        decoder: decord, torchcodec, or auto for the one that is installed.
+        decoder: auto (PyAV), decord or torchcodec (see ``video_env.data.decode.read_frames``).
         random_epoch: draw a random frame inside each segment, seeded by the video and this number;
             by default the centres are taken.
         shard_size: videos per shard; memory use and the work lost by a crash grow with it.
@@ -136,6 +137,10 @@ def _result(future: ProcessFuture, settings: BuildSettings) -> DecodedVideo | st
         return f"decoding took longer than {settings.timeout_seconds:g} seconds; the decoder hangs on it"
     except ProcessExpired as error:
         return f"the decoder ended its process (exit code {error.exitcode})"
+    except BrokenProcessPool as error:
+        raise InputError(
+            "decoding processes cannot start; a script that builds a cache needs if __name__ == '__main__':"
+        ) from error
     except Exception as error:
         return f"reading it failed ({type(error).__name__}: {error})"
 

@@ -77,7 +77,10 @@ def read_frames(
         VideoError: the file is missing, is no video, is damaged, or does not hold all these frames.
         InputError: the decoder is unknown or not installed, or ``shorter_side`` too small.
     """
-    indices = np.asarray(indices, np.int64)
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+        raise InputError(f"indices: found {indices.dtype} {indices.shape}, expected integers [N]")
+    indices = indices.astype(np.int64)
 
     def choose(times: np.ndarray) -> np.ndarray:
         if indices.size == 0 or indices.min() < 0 or indices.max() >= len(times):

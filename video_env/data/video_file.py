@@ -14,7 +14,6 @@ complains about makes the file a damaged one.
 from __future__ import annotations
 
 import itertools
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import av.error
 import numpy as np
 
 from video_env.data import nal_units
+from video_env.data.complaints import Complaints, listening, said, words
 from video_env.errors import InputError
 
 Choose = Callable[[np.ndarray], np.ndarray]
@@ -35,8 +35,6 @@ Choose = Callable[[np.ndarray], np.ndarray]
 [N]."""
 Convert = Callable[[np.ndarray], np.ndarray]
 """What is kept of a frame, uint8 [H, W, 3]: only one at a time is in memory as it was decoded."""
-Complaints = list[tuple[int, str, str]]
-"""Log entries of FFmpeg: level, who says it, what."""
 
 _MOV, _MATROSKA, _AVI, _TRANSPORT = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts"
 # By container, as FFmpeg names it: the codecs whose every packet is one frame that is shown, with its time.
@@ -48,6 +46,7 @@ _CAREFUL_DECODERS = {"vp9": "libvpx-vp9"}
 # These are texts that name other files, which a video has no business with.
 _PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp"}
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_MOST_REORDERED = 16  # frames that a decoder holds back at most (H.264 and HEVC)
 _CUT_SECONDS = 0.5  # by which the packets of a whole file may end before the length that it states
 
 
@@ -106,6 +105,7 @@ class VideoFile:
             self._rate = stream.average_rate or stream.guessed_rate or Fraction(0)
             self._start = container.start_time
             self._packets = self._scan(container, stream, complaints)
+        self._careful = _CAREFUL_DECODERS.get(self.kind[1], "") if self._is_upright() else ""
         if not self._packets.promised:
             raise VideoError(f"{path}: the file holds no frame, expected at least one")
         self.times = self._shown_at(self._packets.promised)
@@ -165,7 +165,7 @@ class VideoFile:
         try:
             # "file:" because a name with a colon would be taken for a protocol.
             with (
-                _complaints() as complaints,
+                listening() as complaints,
                 av.open(
                     f"file:{self.path.absolute()}",
                     metadata_errors="replace",
@@ -188,7 +188,7 @@ class VideoFile:
             if isinstance(error, InputError):
                 raise
             raise VideoError(
-                f"{self.path}: cannot be read as a video ({_words(error, complaints)})"
+                f"{self.path}: cannot be read as a video ({words(error, complaints)})"
             ) from error
 
     def _scan(self, container: Any, stream: Any, complaints: Complaints) -> _Packets:
@@ -200,13 +200,14 @@ class VideoFile:
         positions: set[int] = set()
         plain, keyframes, end = True, 0, 0.0
         for packet in self._demuxed(container, complaints):
-            if packet.pts is not None and packet.duration and packet.time_base:
-                end = max(end, float((packet.pts + packet.duration) * packet.time_base))
+            shown = packet.dts if packet.pts is None else packet.pts
+            if shown is not None and packet.duration and packet.time_base:
+                end = max(end, float((shown + packet.duration) * packet.time_base))
             if packet.stream_index != stream.index or not packet.size:
                 continue
             if packet.is_corrupt and name != _TRANSPORT:
                 self._damaged("a packet is cut short or marked as damaged")
-            if name in (_MOV, _AVI) and packet.pos is not None and packet.pos in positions:
+            if name == _AVI and packet.pos is not None and packet.pos in positions:
                 self._damaged("its index names one place in the file for two frames")
             positions.add(packet.pos)
             data = bytes(packet)
@@ -221,17 +222,22 @@ class VideoFile:
             if packet.is_keyframe and packet.pts is not None and inside.can_start_at(data):
                 starts.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
             pts.append(packet.pts)
-        if name == _AVI and len(pts) < stream.frames:
-            self._damaged(f"it states {stream.frames} frames and holds {len(pts)}")
         stated = (container.duration or 0) / 1e6
-        if name == _MATROSKA and end < stated - _CUT_SECONDS:
+        if name in (_MATROSKA, _AVI) and end < stated - _CUT_SECONDS:
             self._damaged(f"it states {stated:.2f} seconds and ends after {end:.2f}")
         # What is shown before the first keyframe refers to frames that are not there.
         at, key = first_key or (0, None)
         known = [one for one in pts[at:] if one is not None]
         timed = len(known) == len(pts) - at
         promised = sorted(one for one in known if key is None or one >= key) if timed else pts[at:]
-        are_named = plain and codec in _NAMED_BY_PACKETS.get(name, ()) and len(promised) == len(set(known))
+        # Times that rise in the order of decoding, where that is not the order of showing, are none.
+        sorted_anyway = stream.codec_context.has_b_frames and pts == promised and codec in _CAN_LEAVE_OUT
+        are_named = (
+            plain
+            and not sorted_anyway
+            and codec in _NAMED_BY_PACKETS.get(name, ())
+            and len(promised) == len(set(known))
+        )
         are_frames = (
             are_named
             and len(promised) == len(pts)
@@ -252,12 +258,12 @@ class VideoFile:
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
-                self._damaged(_words(error, complaints))
+                self._damaged(words(error, complaints))
                 return
             own = [entry for entry in complaints if entry[1] == container.format.name]
             complaints.clear()
             if own:
-                self._damaged(_said(own))
+                self._damaged(said(own))
             yield packet
 
     def _damaged(self, why: str) -> None:
@@ -267,16 +273,25 @@ class VideoFile:
     def _decoder(self, stream: Any) -> Any:
         """A decoder of the stream, with one thread: whoever reads many files has a process for each core."""
         context = stream.codec_context
-        careful = _CAREFUL_DECODERS.get(stream.codec.canonical_name)
         # libvpx can be built without more than 8 bits a sample.
         of_bytes = context.format is not None and context.format.components[0].bits == 8
-        if of_bytes and careful in av.codecs_available:
-            own = av.CodecContext.create(careful, "r")
+        if of_bytes and self._careful in av.codecs_available:
+            own = av.CodecContext.create(self._careful, "r")
             own.extradata = context.extradata
             context = own
         context.thread_type = "NONE"
         context.options = _STRICT if self._strict else {}
         return context
+
+    def _is_upright(self) -> bool:
+        """Whether frames are shown as they are stored, where a decoder of our own would not be told."""
+        if self.kind[1] not in _CAREFUL_DECODERS:
+            return True
+        with self._opened() as (container, stream, _):
+            try:
+                return all(frame.rotation == 0 for frame in itertools.islice(container.decode(stream), 1))
+            except av.error.FFmpegError:
+                return True
 
     def _by_time(self, indices: np.ndarray, convert: Convert) -> dict[int, np.ndarray] | None:
         """The frames by index, or None where one did not come at its time."""
@@ -295,10 +310,13 @@ class VideoFile:
                 packets = _from(pts, self._demuxed(container, complaints, stream))
                 frames = self._frames(packets, stream, decoder, complaints, wanted)
                 missing = set(group)
-                last = max(missing)
+                last, before = max(missing), None
                 for frame in frames:
                     if frame.pts is None or frame.interlaced_frame:
                         return None  # two fields can be two packets
+                    if before is not None and frame.pts <= before:
+                        return None  # its times are not in the order in which frames are shown
+                    before = frame.pts
                     if frame.pts in missing:
                         found[wanted[frame.pts]] = convert(self._whole(frame))
                         missing.remove(frame.pts)
@@ -329,10 +347,10 @@ class VideoFile:
         try:
             frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
-            self._damaged(_words(error, complaints))
+            self._damaged(words(error, complaints))
             return []
         if complaints:
-            self._damaged(_said(complaints))
+            self._damaged(said(complaints))
         # In a transport stream the first frame after a mere join of two recordings is marked too.
         if self.kind[0] != _TRANSPORT and any(frame.is_corrupt for frame in frames):
             self._damaged("the decoder marks a frame as damaged")
@@ -356,7 +374,7 @@ class VideoFile:
                 try:
                     frames = self._decoded(decoder, packet, complaints)
                 except DamagedError:
-                    if begun and wanted - set(found):
+                    if begun:
                         raise
                     continue
                 for frame in frames:
@@ -374,11 +392,13 @@ class VideoFile:
         Raises:
             VideoError: then that rate is no positive number.
         """
-        known = [float(one * self._time_base) for one in pts if one is not None]
-        times = np.array(known)
-        if len(known) == len(pts) and np.isfinite(times).all() and (np.diff(times) >= 0).all():
-            start = times[0] if self._start is None else min(self._start / 1e6, times[0])
-            return times - start
+        times = np.array([float(one * self._time_base) for one in pts if one is not None])
+        if len(times) == len(pts) and np.isfinite(times).all():
+            order = np.argsort(times, kind="stable")
+            # AVI has times in the order of decoding only.
+            if np.abs(order - np.arange(len(order))).max() <= _MOST_REORDERED:
+                times = times[order]
+                return times - (times[0] if self._start is None else min(self._start / 1e6, times[0]))
         if not self._rate > 0:
             raise VideoError(f"{self.path}: states {self._rate} frames per second and no times of its frames")
         return np.arange(len(pts)) / float(self._rate)
@@ -392,34 +412,3 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
     """uint8 [H, W, 3], RGB, turned as the file says that it is to be shown."""
     pixels = frame.to_ndarray(format="rgb24")
     return np.rot90(pixels, round(frame.rotation / 90) % 4)
-
-
-@contextmanager
-def _complaints() -> Iterator[Complaints]:
-    """What FFmpeg logs as an error in this thread, meanwhile; PyAV's own settings are as before
-    afterwards."""
-    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
-    try:
-        with av.logging.Capture() as logs:
-            yield logs
-    finally:
-        av.logging.set_skip_repeated(skips)
-        av.logging.set_level(level)
-
-
-def _said(complaints: Complaints) -> str:
-    """The first complaint; all are taken off the list."""
-    _, who, what = complaints[0]
-    complaints.clear()
-    # Some messages name an address in memory, which would differ from run to run.
-    return f"{who}: {re.sub(r'0x[0-9a-f]+', '0x…', ' '.join(what.split()))}"[:200]
-
-
-def _words(error: BaseException, complaints: Complaints) -> str:
-    """A decoder's own words: the same file gives the same reason every time. (``error.log`` would give those
-    of the last error in the process, of whatever file.)"""
-    if complaints:
-        return _said(complaints)
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[-200:]
