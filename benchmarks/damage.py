@@ -21,6 +21,7 @@ from video_env.data.decode import VideoError, read_candidates
 FILES = {
     "H.264 .mp4": ("mp4", "-c:v", "libx264", "-movflags", "+faststart"),
     "H.264 .mkv": ("mkv", "-c:v", "libx264"),
+    "H.264 .ts": ("ts", "-c:v", "libx264"),
     "MPEG-4 .avi": ("avi", "-c:v", "mpeg4", "-q:v", "4"),
     "VP9 .webm": ("webm", "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"),
     "AV1 .webm": ("webm", "-c:v", "libsvtav1", "-preset", "12"),
