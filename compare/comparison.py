@@ -355,11 +355,7 @@ def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, .
     registry.load(modules)
     (method,) = registry.find([name])
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open("a") as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         method.entries(job, job.settings[name])
 
 

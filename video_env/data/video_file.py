@@ -230,11 +230,11 @@ class VideoFile:
         known = [one for one in pts[at:] if one is not None]
         timed = len(known) == len(pts) - at
         promised = sorted(one for one in known if key is None or one >= key) if timed else pts[at:]
-        # Times that rise in the order of decoding, where that is not the order of showing, are none.
-        sorted_anyway = stream.codec_context.has_b_frames and pts == promised and codec in _CAN_LEAVE_OUT
+        # Of reordered frames, times that rise from packet to packet are not those of showing.
+        times_of_decoding = stream.codec_context.has_b_frames and pts == promised and codec in _CAN_LEAVE_OUT
         are_named = (
             plain
-            and not sorted_anyway
+            and not times_of_decoding
             and codec in _NAMED_BY_PACKETS.get(name, ())
             and len(promised) == len(set(known))
         )
@@ -284,7 +284,7 @@ class VideoFile:
         return context
 
     def _is_upright(self) -> bool:
-        """Whether frames are shown as they are stored, where a decoder of our own would not be told."""
+        """Whether the file leaves frames unturned. A careful decoder does not learn of a turn, so it needs that."""
         if self.kind[1] not in _CAREFUL_DECODERS:
             return True
         with self._opened() as (container, stream, _):
