@@ -284,7 +284,7 @@ class VideoFile:
         return context
 
     def _is_upright(self) -> bool:
-        """Whether the file leaves frames unturned. A careful decoder does not learn of a turn, so it needs that."""
+        """Whether frames are shown unturned; a careful decoder is not told of a turn, so it needs that."""
         if self.kind[1] not in _CAREFUL_DECODERS:
             return True
         with self._opened() as (container, stream, _):
