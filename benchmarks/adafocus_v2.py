@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from report import alternating_seconds, median_ratio, write_report
 from torch import nn
 
-from agents.adafocus_v2_loss import training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network, Progress
-from agents.adafocus_v2_settings import Ingredients
-from agents.published_adafocus_v2 import build_published
+from agents.adafocus_v2.loss import training_loss
+from agents.adafocus_v2.network import AdaFocusV2Network, Progress
+from agents.adafocus_v2.released import build_released
+from agents.adafocus_v2.settings import Ingredients
 from video_env.models.cut_patches import cut_patches
 from video_env.models.device import resolve_device
 
@@ -101,7 +101,7 @@ def patches(rounds: int) -> dict[str, float]:
 
 def training(rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
-    network = build_published(patch_size=96).train().to(DEVICE)
+    network = build_released(patch_size=96).train().to(DEVICE)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # so that all compute the same
@@ -151,7 +151,7 @@ def training(rounds: int) -> dict[str, float]:
 
 
 def early_exit(rounds: int) -> dict[str, float]:
-    network = build_published(patch_size=96).eval().to(DEVICE)
+    network = build_released(patch_size=96).eval().to(DEVICE)
     network.focus.to(memory_format=torch.channels_last)
     frames = torch.randn(1, FRAMES, 3, 224, 224, device=DEVICE)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agents.adafocus_v2_settings import AdaFocusV2Settings, Ingredients
+from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients
 from compare.entries import adafocus_v2_entry, train_adafocus_v2
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate

@@ -16,10 +16,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.set_probability import log_probability_of_all_sets
-from agents.training_videos import TrainingVideos
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.set_probability import log_probability_of_all_sets
+from agents.ocsampler.settings import OCSamplerSettings
+from agents.ocsampler.training_videos import TrainingVideos
 from video_env.cache.store import Cache
 
 EVERY = 5

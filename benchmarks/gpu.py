@@ -28,7 +28,7 @@ import gpu_systems  # noqa: E402
 import torch  # noqa: E402
 from gpu_timing import Bench, Limits  # noqa: E402
 
-from compare.run import machine_facts  # noqa: E402
+from compare.run_folder import machine_facts  # noqa: E402
 from tests.golden import checks  # noqa: E402
 from video_env.cache.build import versions  # noqa: E402
 from video_env.errors import InputError  # noqa: E402

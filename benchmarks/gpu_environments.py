@@ -20,11 +20,11 @@ from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
 import video_env  # noqa: F401  (registers the environments)
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.patch_policy import PatchPolicy
-from agents.patch_ppo import roll_out
-from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
+from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.patch_ppo import roll_out
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.features import CandidateFeatures, GlanceFeatures
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect

@@ -19,14 +19,16 @@ from gpu_timing import Bench, Figure, Limits, median_seconds, median_step
 from random_caches import CLASSES, random_cache, random_patch_cache
 from torch import nn
 
-from agents import adafocus_settings, adafocus_v2_settings, ocsampler_settings
-from agents.adafocus import AdaFocus
-from agents.adafocus_networks import NetworkStages
-from agents.adafocus_v2 import AdaFocusV2
-from agents.ocsampler import OCSampler
-from agents.published_adafocus import PublishedAdaFocus
-from agents.published_adafocus_v2 import build_published
-from agents.published_ocsampler import PublishedOCSampler
+from agents.adafocus import settings as adafocus_settings
+from agents.adafocus.agent import AdaFocus
+from agents.adafocus.network_training import NetworkStages
+from agents.adafocus.released import ReleasedAdaFocus
+from agents.adafocus_v2 import settings as adafocus_v2_settings
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.released import build_released
+from agents.ocsampler import settings as ocsampler_settings
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.released import ReleasedOCSampler
 from video_env.cache.store import Cache
 from video_env.models.recognizers import Recognizer, store_recognizer
 
@@ -73,11 +75,11 @@ def measure(bench: Bench, sizes: Sizes, folder: Path) -> None:
     bench.part("AdaFocus, training, stage 2", lambda: _adafocus_policy(bench, sizes, folder))
     bench.part("AdaFocusV2, training", lambda: _adafocus_v2_training(bench, sizes, folder))
     systems: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
-        "OCSampler, 6 of 10 frames": (lambda: PublishedOCSampler(CLASSES), 10, sizes.frame),
+        "OCSampler, 6 of 10 frames": (lambda: ReleasedOCSampler(CLASSES), 10, sizes.frame),
         f"AdaFocus, {sizes.patch}² patches": (
-            lambda: PublishedAdaFocus(CLASSES, patch_size=sizes.patch), 16, 224
+            lambda: ReleasedAdaFocus(CLASSES, patch_size=sizes.patch), 16, 224
         ),
-        f"AdaFocusV2, {sizes.patch}² patches": (lambda: build_published(patch_size=sizes.patch), 16, 224),
+        f"AdaFocusV2, {sizes.patch}² patches": (lambda: build_released(patch_size=sizes.patch), 16, 224),
     }  # fmt: skip
     for name, (build, *shape) in systems.items():
         bench.part(

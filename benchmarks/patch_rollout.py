@@ -22,8 +22,8 @@ import torch
 from random_caches import random_patch_cache
 from report import write_report
 
-from agents.patch_policy import PatchPolicy
-from agents.patch_ppo import roll_out
+from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.patch_ppo import roll_out
 from video_env.data.patches import grid_corners
 from video_env.envs.patch_inputs import PatchInputs
 from video_env.envs.patch_select import GridPatchSelect

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from report import alternating_seconds, median_ratio, write_report
 
-from agents.published_ocsampler import PublishedOCSampler
+from agents.ocsampler.released import ReleasedOCSampler
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 
@@ -23,7 +23,7 @@ from video_env.models.device import resolve_device
 class AllFrames(torch.nn.Module):
     """The same recognizer on every candidate."""
 
-    def __init__(self, network: PublishedOCSampler) -> None:
+    def __init__(self, network: ReleasedOCSampler) -> None:
         super().__init__()
         self.network = network
 
@@ -46,7 +46,7 @@ def main() -> None:
     device = resolve_device("auto")
     results: dict[str, float] = {}
     for num_frames in (6, 5):
-        chooser = PublishedOCSampler(200, num_frames=num_frames).eval().to(device)
+        chooser = ReleasedOCSampler(200, num_frames=num_frames).eval().to(device)
         chooser = chooser.to(memory_format=torch.channels_last)
         everything = AllFrames(chooser).eval()
         one = torch.empty(1, 10, 3, 224, 224)

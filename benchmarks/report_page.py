@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from report import write_report as write_json
 
-from compare.report import write_report
-from compare.run import claim
+from compare.report.page import write_report
+from compare.run_folder import claim
 from tests.browser import open_browser
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache

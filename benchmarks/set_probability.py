@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from report import alternating_seconds, median_ratio, write_report
 
-from agents.set_probability import draw_sets, log_set_probability
+from agents.ocsampler.set_probability import draw_sets, log_set_probability
 
 BATCH, CANDIDATES, FRAMES = 64, 10, 6
 

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agents.adafocus_settings import AdaFocusSettings
-from agents.ocsampler_settings import OCSamplerSettings
+from agents.adafocus.settings import AdaFocusSettings
+from agents.ocsampler.settings import OCSamplerSettings
 from video_env.evaluation.differences import (
     Curve,
     Estimate,

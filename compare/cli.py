@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _function(command: str, arguments: list[str]) -> Callable[..., None]:
-    from compare import commands, comparing, registry
+    from compare import commands, comparing
+    from video_env.evaluation import registry
 
     if command in ("compare", "demo"):
         registry.load(_values(arguments, "--modules"))

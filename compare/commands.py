@@ -9,18 +9,18 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from agents import processes
-from agents.adafocus_settings import AdaFocusSettings
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler_settings import OCSamplerSettings
+from agents.adafocus.settings import AdaFocusSettings
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.common import processes
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import entries
 from compare.published import (
     NO_CHECKPOINT_HAS_MORE_CLASSES,
-    PublishedName,
-    build_published_cache,
-    published_entry,
+    ReleasedName,
+    build_released_cache,
     recognizer_is_of,
+    released_entry,
 )
 from compare.summary import write_summary
 from video_env.cache.build import build_cache
@@ -66,7 +66,7 @@ def cache(
     embedding: BackboneName | Literal["none"] = "resnet50",
     embedding_weights: str = "torchvision",
     like: Path | None = None,
-    published: PublishedName | None = None,
+    published: ReleasedName | None = None,
     checkpoint: Path | None = None,
     shift_div: int = 10,
     patch_size: int = 128,
@@ -103,7 +103,7 @@ def cache(
     if (published is None) != (checkpoint is None) or (published and like):
         raise InputError("published: goes with --checkpoint FILE, and not with --like")
     if published is not None and checkpoint is not None:
-        built = build_published_cache(
+        built = build_released_cache(
             table, out, settings, published, checkpoint, shift_div=shift_div, patch_size=patch_size,
             device=device,
         )  # fmt: skip
@@ -345,7 +345,7 @@ def evaluate(
     cost_per_gflop: float | None = None,
     gflops: float | None = None,
     exit: ExitRule = ExitRule(),  # noqa: B008
-    published: PublishedName | None = None,
+    published: ReleasedName | None = None,
     shift_div: int = 10,
     patch_size: int = 128,
     split: str = "test",
@@ -388,7 +388,7 @@ def evaluate(
     number = 2 if num_frames is None else num_frames
     if published is not None:
         file = Path(policy)
-        entry = published_entry(
+        entry = released_entry(
             published, file, opened, num_frames=number, shift_div=shift_div, patch_size=patch_size,
             gflops=gflops, rule=exit, device=device,
         )  # fmt: skip

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from compare import registry
-from compare.comparison import Machine
-from compare.comparison import compare as compare_methods
 from compare.demo import DemoSettings, contact_sheet, run_demo
-from compare.report import write_report
-from compare.run import PICTURES, REPORT, TABLES, Run
+from compare.report.page import write_report
+from compare.run import Machine
+from compare.run import compare as compare_methods
+from compare.run_folder import PICTURES, REPORT, TABLES, Run
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation import registry
 from video_env.evaluation.budget import Metric
 from video_env.models.device import resolve_device
 

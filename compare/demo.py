@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from compare import registry
-from compare.comparison import Machine, compare
-from compare.report import write_report
-from compare.run import Run
+from compare.report.page import write_report
+from compare.run import Machine, compare
+from compare.run_folder import Run
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import derive
@@ -22,6 +21,7 @@ from video_env.cache.store import Cache
 from video_env.data import demo as data
 from video_env.data.annotations import read_csv
 from video_env.errors import InputError
+from video_env.evaluation import registry
 from video_env.files import alone, write_bytes, writing
 from video_env.models.backbones import FrameNetwork
 from video_env.models.optimise import seeded

@@ -12,22 +12,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from agents import processes
-from agents.adafocus import METHODS as STAGES
-from agents.adafocus import AdaFocus
-from agents.adafocus_settings import CLASSIFIER, AdaFocusSettings
-from agents.adafocus_v2 import AdaFocusV2
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import ENTRIES, OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.saved import read_agent, require_seen
+from agents.adafocus.agent import METHODS as STAGES
+from agents.adafocus.agent import AdaFocus
+from agents.adafocus.settings import CLASSIFIER, AdaFocusSettings
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.common import processes
+from agents.common.agent_files import read_agent, require_seen
+from agents.ocsampler.agent import ENTRIES, OCSampler
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
 from baselines.sb3_files import is_whole, load_sb3, read_sb3_record, require_shapes, save_sb3
 from baselines.tuned import Tuned
-from compare.run import difference
+from compare.run_folder import difference
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule

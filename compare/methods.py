@@ -1,13 +1,13 @@
-"""Our methods: a function each, which the table of methods (``compare.registry``) lists by name."""
+"""Our methods: a function each, which the registry (``video_env.evaluation.registry``) lists by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
-from agents.adafocus_settings import AdaFocusSettings
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler_settings import OCSamplerSettings
+from agents.adafocus.settings import AdaFocusSettings
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.early_exit import EarlyExit
 from baselines.heuristics import HEURISTICS
 from baselines.patches import PATCH_RULES
@@ -25,11 +25,11 @@ from compare.entries import (
     train_sb3_to_file,
     untrained_entry,
 )
-from compare.registry import Job, method
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.evaluate import Entry
+from video_env.evaluation.registry import Job, method
 
 
 def _require_unset(training: Any, **given_by: str) -> None:

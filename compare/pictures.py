@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from compare.run import Run
+from compare.run_folder import Run
 from compare.summary import in_order
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from agents.adafocus import AdaFocus
-from agents.adafocus_v2 import AdaFocusV2
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.ocsampler import OCSampler
-from agents.published import load_published
-from agents.published_adafocus import INPUT_SIZE, PublishedAdaFocus
-from agents.published_ocsampler import PublishedOCSampler
+from agents.adafocus.agent import AdaFocus
+from agents.adafocus.released import INPUT_SIZE, ReleasedAdaFocus
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.released import ReleasedOCSampler
+from agents.released import load_released
 from compare.entries import adafocus_entry, adafocus_v2_entry, ocsampler_entry
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
@@ -28,17 +28,17 @@ from video_env.models.patch_arrays import add_patches
 from video_env.models.recognizers import NAME, store_recognizer
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 
-PublishedName = Literal["ocsampler", "adafocus", "adafocus-v2"]
+ReleasedName = Literal["ocsampler", "adafocus", "adafocus-v2"]
 
 NO_CHECKPOINT_HAS_MORE_CLASSES = 10_000
 """So label numbers up to here may be meant; the checkpoint then says how many classes it has."""
 
 
-def build_published_cache(
+def build_released_cache(
     annotations: Annotations,
     out: Path,
     settings: BuildSettings,
-    published: PublishedName,
+    published: ReleasedName,
     checkpoint: Path,
     *,
     shift_div: int = 10,
@@ -66,12 +66,12 @@ def build_published_cache(
     if published == "adafocus":
         return _build_adafocus_cache(annotations, out, settings, checkpoint, patch_size, device)
     if published == "adafocus-v2":  # looks at frames by itself, so nothing else is cached
-        whole = load_published("adafocus-v2", checkpoint, patch_size=patch_size)
+        whole = load_released("adafocus-v2", checkpoint, patch_size=patch_size)
         assert isinstance(whole, AdaFocusV2Network)
         _require_frames(settings, whole.num_frames)
         return build_cache(_with_classes(annotations, whole.classes, checkpoint), out, settings)
-    network = load_published("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
-    assert isinstance(network, PublishedOCSampler)
+    network = load_released("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
+    assert isinstance(network, ReleasedOCSampler)
     annotations = _with_classes(annotations, int(network.recognizer.config["classes"]), checkpoint)
     weights = f"sha256:{sha256_of(checkpoint)}"
     encoders = {
@@ -93,8 +93,8 @@ def _build_adafocus_cache(
     patch_size: int,
     device: str,
 ) -> Cache:
-    network = load_published("adafocus", checkpoint, patch_size=patch_size)
-    assert isinstance(network, PublishedAdaFocus)
+    network = load_released("adafocus", checkpoint, patch_size=patch_size)
+    assert isinstance(network, ReleasedAdaFocus)
     _require_frames(settings, None)
     cache = build_cache(_with_classes(annotations, network.classifier.classes, checkpoint), out, settings)
     weights = f"sha256:{sha256_of(checkpoint)}"
@@ -114,8 +114,8 @@ def _require_frames(settings: BuildSettings, num_candidates: int | None) -> None
         )
 
 
-def published_entry(
-    published: PublishedName,
+def released_entry(
+    published: ReleasedName,
     checkpoint: Path,
     cache: Cache,
     *,
@@ -134,26 +134,26 @@ def published_entry(
             AdaFocus) glances and patches, or the budget is not of an AdaFocusV2 or out of its range.
     """
     if published == "adafocus-v2":
-        whole = load_published("adafocus-v2", checkpoint, patch_size=patch_size)
+        whole = load_released("adafocus-v2", checkpoint, patch_size=patch_size)
         assert isinstance(whole, AdaFocusV2Network)
-        v2 = AdaFocusV2.from_published(whole, cache, device=device)
+        v2 = AdaFocusV2.from_released(whole, cache, device=device)
         if gflops is not None:
             v2.calibrate()
         return adafocus_v2_entry(v2, gflops, rule, method="AdaFocusV2, released")
     if gflops is not None:
         raise InputError(f"gflops {gflops:g}: {published} has no conditional exit; expected adafocus-v2")
     if published == "adafocus":
-        system = load_published("adafocus", checkpoint, patch_size=patch_size)
-        assert isinstance(system, PublishedAdaFocus)
-        focuser = AdaFocus.from_published(system, cache, device=device)
+        system = load_released("adafocus", checkpoint, patch_size=patch_size)
+        assert isinstance(system, ReleasedAdaFocus)
+        focuser = AdaFocus.from_released(system, cache, device=device)
         return replace(adafocus_entry(focuser, fine_tuned=False), method="AdaFocus, released")
-    network = load_published("ocsampler", checkpoint, num_frames=num_frames, shift_div=shift_div)
-    assert isinstance(network, PublishedOCSampler)
-    agent = OCSampler.from_published(network, cache, device=device)
+    network = load_released("ocsampler", checkpoint, num_frames=num_frames, shift_div=shift_div)
+    assert isinstance(network, ReleasedOCSampler)
+    agent = OCSampler.from_released(network, cache, device=device)
     return replace(ocsampler_entry(agent), method="OCSampler, released")
 
 
-def recognizer_is_of(published: PublishedName, checkpoint: Path, cache: Cache) -> bool:
+def recognizer_is_of(published: ReleasedName, checkpoint: Path, cache: Cache) -> bool:
     """Whether the recognizer, or classifier over patches, that will judge is the checkpoint's own."""
     if published == "adafocus-v2":
         return True

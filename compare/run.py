@@ -1,322 +1,420 @@
-"""A comparison's folder: what it holds, who wrote it, and whether this version can read it.
+"""Methods side by side: everything that is not on disk yet is trained and tested, then all is summed up.
 
-| file | what is in it |
-| --- | --- |
-| `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machines |
-| `results.parquet` | all result tables joined (see ``video_env.evaluation.evaluate``) |
-| `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
-| `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |
-| `claims.csv`, `claims.md` | the papers' claims with our measurements |
-| `curve.png`, ... | pictures of these tables |
-| `seed-0/results/METHOD.parquet` | what one method chose with one seed; what is there is not done again |
-| `seed-0/agents/`, `seed-0/logs/` | trained agents; what their trainings printed |
+``compare.run_folder`` describes a comparison's folder. Trainings run beside each other in processes of
+their own; testing follows in one process, so that the speeds in the tables are of an otherwise idle machine.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import os
-import platform
-import re
-import shlex
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from tqdm import tqdm
 
-import video_env
+from compare.claims import measure_claims, write_claims
+from compare.pictures import draw_pictures
+from compare.published_figures import reported_figures
+from compare.run_folder import Run, claim, require_no_links
+from compare.summary import write_summary
 from video_env.cache.store import Cache
-from video_env.errors import InputError
-from video_env.evaluation.evaluate import read_results
+from video_env.errors import InputError, require_positive
+from video_env.evaluation import registry
+from video_env.evaluation.budget import Metric
+from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
+from video_env.evaluation.plots import plot_learning
+from video_env.evaluation.registry import Job, Method
 from video_env.evaluation.tables import read_table
-from video_env.files import alone, plain_name, write_bytes
-from video_env.models.device import processor_name
+from video_env.files import alone, clear_leftovers, write_bytes
+from video_env.models.device import resolve_device
+from video_env.orphans import end_with_parent
 
-FORMAT = 4
-"""Changes whenever another version could misread a run's folder."""
+ACCURACIES = (0.7, 0.8, 0.9)
+"""On the validation split, whose training time ``training.csv`` states."""
 
-TABLES = (
-    "results.parquet", "summary.csv", "areas.csv", "training.csv", "learning.csv", "claims.csv", "claims.md",
-)  # fmt: skip
-PICTURES = ("curve.png", "patch-curve.png", "sb3-curve.png", "learning.png", "selections.png", "patches.png")
-REPORT = "report.html"
-
-PACKAGES = ("gymnasium", "numpy", "pandas", "sb3-contrib", "stable-baselines3", "torch", "torchvision")
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{4 << 30}", "MALLOC_TRIM_THRESHOLD_": f"{8 << 30}"}
+"""For the processes that train: glibc gives large blocks back to the system, and a network that asks for the
+same ones at every step spends a quarter of its time on page faults."""
 
 
-class Run:
-    """An existing comparison.
+@dataclass(frozen=True)
+class Machine:
+    """How the work is spread; no result depends on ``jobs``.
 
-    Args:
-        folder: that it was written to.
-
-    Raises:
-        InputError: the folder holds none, or one that another version wrote.
+    Attributes:
+        jobs: trainings beside each other; by default as many as the cores allow, on a GPU one.
+        threads: of the processor for each of them.
+        device: where networks run: auto, cpu, cuda:0, ...
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.record = read_record(self.folder)
+    jobs: int | None = None
+    threads: int = 1
+    device: str = "auto"
 
-    @property
-    def split(self) -> str:
-        """That all results are of."""
-        return str(self.record["split"])
+    def __post_init__(self) -> None:
+        require_positive(self, "threads")
+        if self.jobs is not None:
+            require_positive(self, "jobs")
 
-    @property
-    def title(self) -> str:
-        """What stands above its pictures."""
-        return str(self.record["title"])
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of its trainings."""
-        return [int(seed) for seed in self.record["caches"]]
-
-    @property
-    def methods(self) -> dict[str, Any]:
-        """Settings of the methods compared, by their names on the command line."""
-        return dict(self.record["methods"])
-
-    @contextmanager
-    def alone(self, *files: Path) -> Iterator[None]:
-        """Hold all that is made of the result tables, and further files that are made of it (the report), for
-        this process; whoever else wants it waits."""
-        results, *others = (self.folder / name for name in (*TABLES, *PICTURES))
-        with alone(results, *others, *files):
-            yield
-
-    def cache(self, seed: int) -> Cache:
-        """The cache that the methods were trained on with this seed.
-
-        Raises:
-            InputError: it is gone, or another one lies there now.
-        """
-        path, known = self.folder / self.record["caches"][str(seed)], self.record["identities"][str(seed)]
-        if not path.is_dir():
-            raise InputError(
-                f"{self.folder}: its cache of seed {seed} is not at {path}; move the run and the cache "
-                f'together, or mend "caches" in {self.folder / "run.json"}, which is relative to the run'
-            )
-        cache = Cache(path)
-        found = {**known, **cache.contents}
-        if found != known:
-            raise InputError(
-                f"cache {cache.path}: has changed since the comparison in {self.folder} was made: "
-                f"{difference(known, found)}"
-            )
-        return cache
-
-    @cached_property
-    def results(self) -> pd.DataFrame:
-        """All result tables joined."""
-        return read_results(self.folder / "results.parquet")
-
-    def table(self, name: str) -> pd.DataFrame | None:
-        """``summary``, ``areas``, ``training``, ``learning`` or ``claims``; None where the run has none.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        file = self.folder / f"{name}.csv"
-        if not file.is_file() or file.read_bytes() == b"\n":  # of a table without rows
-            return None
-        try:
-            table = read_table(file)
-            missing = _COLUMNS[name] - set(table)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); {_SUM_UP_AGAIN}") from error
-        if missing:
-            raise InputError(f"{file}: no column {', '.join(sorted(missing))}; {_SUM_UP_AGAIN}")
-        return table
+    def resolved_jobs(self) -> int:
+        """``jobs``, with its default resolved."""
+        if self.jobs is not None:
+            return self.jobs
+        if resolve_device(self.device).type == "cuda":
+            return 1
+        return max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """A run's ``run.json``.
-
-    Raises:
-        InputError: there is none, it cannot be read, or another version wrote it.
-    """
-    file = folder / "run.json"
-    try:
-        record = json.loads(file.read_text())
-        found, by = record["format"], record["version"]
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder}: holds no comparison (no run.json); video-env compare and demo make one"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: cannot be read as a comparison's record ({error!r})") from error
-    if found != FORMAT:
-        raise InputError(
-            f"{folder}: written by video-env {by} in format {found}; the installed one reads {FORMAT}: "
-            "open it with the one that wrote it, or compare anew in another folder"
-        )
-    for name, kind in _MEMBERS.items():
-        if not isinstance(record.get(name), kind):
-            raise InputError(
-                f"{file}: cannot be read as a comparison's record ({name}: expected {kind.__name__}, found "
-                f"{record.get(name)!r})"
-            )
-    for name in record["methods"]:
-        plain_name(name, file, "methods")  # files are called after them
-    for name in ("caches", "identities"):
-        kind = str if name == "caches" else dict
-        for seed, value in record[name].items():
-            if not re.fullmatch("0|[1-9][0-9]{0,8}", seed) or not isinstance(value, kind):
-                raise InputError(
-                    f"{file}: {name}: found {seed!r}: {value!r}, expected a {kind.__name__} for each seed"
-                )
-    for number, machine in enumerate(record["machines"]):
-        if not isinstance(machine, dict):
-            raise InputError(f"{file}: machines: found {machine!r} as number {number}, expected its facts")
-    if set(record["caches"]) != set(record["identities"]):
-        raise InputError(f"{file}: caches and identities: expected the same seeds in both")
-    return dict(record)
-
-
-def require_no_links(folder: Path) -> None:
-    """Raise InputError where a link, which may lead anywhere, stands in a folder of agents, results or logs.
-    The run's own folder may be one, and so may a seed's cache; a picture or table that is one is replaced."""
-    for seed in folder.glob("seed-*"):
-        for top in map(seed.joinpath, ("results", "agents", "logs")):
-            below = (Path(path, name) for path, *names in os.walk(top) for name in itertools.chain(*names))
-            for path in itertools.chain((seed, top), below):
-                if path.is_symlink():
-                    raise InputError(f"{path}: is a link, and nothing is written through it; delete it")
-
-
-_COLUMNS = {
-    "summary": {"method", "setting", "seeds", "top1", "gflops", "frames", "videos_per_second"},
-    "areas": {"method", "area", "gflops_low", "gflops_high"},
-    "training": {"method", "setting", "seed", "training_seconds"},
-    "learning": {"method", "setting", "seed", "seconds", "validation"},
-    "claims": {
-        "claim", "measure", "setting", "value", "low", "high", "unit", "verdict", "decides", "claim_verdict",
-    },
-}  # fmt: skip
-
-_SUM_UP_AGAIN = (
-    "the command that made the run sums it up again (it is in run.json, and nothing is done twice)"
-)
-
-_MEMBERS = {
-    "split": str, "title": str, "caches": dict, "identities": dict, "methods": dict, "commands": list,
-    "machines": list, "packages": dict,
-}  # fmt: skip
-
-
-def claim(
-    folder: Path,
+def compare(
+    names: Sequence[str],
+    caches: Sequence[Cache],
+    out: Path,
     *,
-    caches: dict[int, Cache],
-    split: str,
+    seeds: int = 1,
+    settings: object = None,
+    modules: Sequence[str] = (),
+    split: str = "test",
+    metric: Metric = "top1",
     title: str | None = None,
-    methods: dict[str, Any],
-    fixed: Collection[str] | None = None,
+    overlay: str | None = None,
+    machine: Machine = Machine(),
     command: Sequence[str] | None = None,
 ) -> Run:
-    """Begin a comparison in a folder, or go on with one of the same split and data; methods are added to
-    those that it has.
+    """Train and test what is not on disk yet under ``out``, and sum up all that is there.
 
     Args:
-        folder: made where it is missing.
-        caches: by seed; those of seeds that the run has already must be the same.
-        split: that results are of.
-        title: stands above the pictures; by default what it was, or the cache and the split.
-        methods: by name, their settings as plain data that json can hold.
-        fixed: those of the run's methods whose settings may not change, since results were made with them;
-            by default all.
-        command: the command line that asks for it, where there is one.
+        names: methods of the table (``video_env.evaluation.registry``).
+        caches: one for all seeds, or one for each: the same videos, each with a recognizer of its own.
+        out: the comparison's folder.
+        seeds: trainings of each method, with seeds 0, 1, ...
+        settings: an instance of ``registry.settings_type``; other methods have their defaults.
+        modules: where methods stand that are not ours, for the processes that train.
+        split: that is tested.
+        metric: of curves and intervals.
+        title: stands above the pictures; by default the cache and the split.
+        overlay: a data set whose published figures the curve shows too (``compare.published_figures``).
+        machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
 
     Raises:
-        InputError: the folder holds a comparison of another split or cache, one of these methods with other
-            settings, a comparison that another version wrote, results without a record, or other files of
-            the names that a comparison writes.
+        InputError: a module cannot be imported, a method is unknown, the folder holds a comparison of other
+            data, splits or settings, the caches do not belong together, or a method's settings do not fit
+            them.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, expected a folder for the comparison")
-    wanted = {
-        "split": split,
-        "identities": {str(seed): cache.contents for seed, cache in caches.items()},
-        "methods": json.loads(json.dumps(methods)),
-    }
-    record: dict[str, Any] = {
-        "format": FORMAT, "version": video_env.__version__, "split": split,
-        "title": f"{next(iter(caches.values())).path.name}, {split} split",
-        "caches": {}, "identities": {}, "methods": {}, "commands": [], "machines": [],
-    }  # fmt: skip
-    if (folder / "run.json").is_file():
-        record = read_record(folder)
-        if fixed is not None:
-            record["methods"] = {
-                name: own for name, own in record["methods"].items() if name in fixed or name not in methods
-            }
-        for name, value in wanted.items():
-            # What is not asked for now may stay; what is must be as it was.
-            found = _joined(value, record[name])
-            asked = _joined(record[name], value)
-            if found != asked:
-                raise InputError(
-                    f"{folder}: holds a comparison with other {_NAMES[name]}: {difference(found, asked)}; "
-                    "choose another folder, or delete this one"
-                )
-    elif next(folder.glob("seed-*/results/*.parquet"), None) is not None:
-        raise InputError(
-            f"{folder}: holds results, but no run.json that says how they were made; choose another folder, "
-            "or delete this one"
+    registry.load(modules)
+    methods = registry.find(names)
+    if not methods:
+        raise InputError(f"methods: found none, expected some of {', '.join(registry.table())}")
+    of_seed = _by_seed(caches, seeds)
+    for cache in of_seed.values():
+        cache.rows(split)  # its error lists the splits that there are
+    chosen = registry.with_those_built_on(methods)
+    given = registry.settings_of(chosen, settings)
+    resolve_device(machine.device)
+    if overlay is not None:
+        reported_figures(overlay, metric)  # an unknown one is said before the work is done
+    with alone(out):
+        require_no_links(out)
+        for folder in out.glob("seed-*/results"):
+            clear_leftovers(folder)
+        run = claim(
+            out,
+            caches=of_seed,
+            split=split,
+            title=title,
+            methods={name: asdict(own) for name, own in given.items()},
+            fixed=_with_results(out),
+            command=command,
         )
-    elif strange := [name for name in (*TABLES, *PICTURES, REPORT) if (folder / name).exists()]:
-        raise InputError(
-            f"{folder}: holds {', '.join(strange)}, which a comparison would overwrite, but no comparison; "
-            "choose another folder"
-        )
-    paths = {str(seed): os.path.relpath(cache.path, folder.absolute()) for seed, cache in caches.items()}
-    for name, value in (("caches", paths), *wanted.items()):
-        record[name] = _joined(record[name], value)
-    if title is not None:
-        record["title"] = title
-    if command is not None:
-        line = shlex.join(["video-env", *command])
-        record["commands"] = [*(before for before in record["commands"] if before != line), line]
-    record["packages"] = {name: version(name) for name in PACKAGES}
-    if (machine := machine_facts()) not in record["machines"]:
-        record["machines"].append(machine)
-    write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())
+        _do(methods, of_seed, out, split, given, machine, modules)
+        return sum_up(run, metric=metric, overlay=overlay)
+
+
+def _do(
+    methods: Sequence[Method],
+    of_seed: dict[int, Cache],
+    out: Path,
+    split: str,
+    given: dict[str, Any],
+    machine: Machine,
+    modules: Sequence[str],
+) -> None:
+    """Train and test what is not on disk yet."""
+    work = [
+        (method, Job(cache, split, seed, out / f"seed-{seed}" / "agents", given, machine.device))
+        for method in _in_order(methods)
+        for seed, cache in of_seed.items()
+    ]
+    open_work = [(method, job) for method, job in work if not _finished(out, method, job)]
+    if not open_work:
+        tqdm.write(f"all results are in {out} already; they are summed up again")
+    # What needs no training, nor that of others, first: where its settings do not fit, that is said at once.
+    at_once, later = (
+        [(method, job) for method, job in open_work if bool(method.trains or method.builds_on) == waits]
+        for waits in (False, True)
+    )
+    for method, job in at_once:
+        _test(out, method, job)
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(machine.threads)
+        failed = _train([(m, j) for m, j in later if m.trains], out, machine, modules)
+    for method, job in later:
+        if (method.name, job.seed) not in failed:
+            _test(out, method, job)
+    _raise_first(failed, machine)
+
+
+def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> Run:
+    """Everything that is made of a run's result tables: joined table, summary, claims, pictures."""
+    with run.alone():
+        return _sum_up(run, metric, overlay)
+
+
+def _sum_up(run: Run, metric: Metric, overlay: str | None) -> Run:
+    folder = run.folder
+    files = [
+        file
+        for seed in run.seeds
+        for name in run.methods
+        if (file := folder / f"seed-{seed}" / "results" / f"{name}.parquet").is_file()
+    ]
+    tables = {file: _read(file) for file in files}
+    names = _told_apart(tables)
+    results = join_results([_renamed(tables[file], names, file) for file in files], list(map(str, files)))
+    write_results(results, folder / "results.parquet")
+    trainings, learning = _trainings(files, names)
+    write_bytes(folder / "training.csv", trainings.to_csv(index=False).encode())
+    write_bytes(folder / "learning.csv", learning.to_csv(index=False).encode())
+    if len(learning):
+        plot_learning(read_table(folder / "learning.csv"), folder / "learning.png")
+    write_summary(results, folder, metric=metric, title=run.title, overlay=overlay)
+    write_claims(measure_claims(results), folder)
+    draw_pictures(Run(folder))
     return Run(folder)
 
 
-def _joined(below: Any, above: Any) -> Any:
-    """Records one over the other."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return {**below, **{name: _joined(below.get(name), value) for name, value in above.items()}}
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return read_results(file)
+    except InputError as error:
+        raise InputError(f"{error}; compare {file.stem} again, and it is made anew") from error
 
 
-_NAMES = {"split": "split", "identities": "caches", "methods": "settings"}
+Names = dict[tuple[str, str], str]
+"""Of methods in the summed-up tables, by a method's name on the command line and that in its own table."""
 
 
-def machine_facts() -> dict[str, Any]:
-    """Processor, cores, GPU and Python of the machine at hand."""
-    import torch
+def _told_apart(tables: dict[Path, pd.DataFrame]) -> Names:
+    """Two methods may come to the same name, by settings that make one what the other is; the later one then
+    adds its name on the command line."""
+    taken: dict[tuple[str, str], str] = {}
+    names: Names = {}
+    for file, table in tables.items():
+        for method, settings in table.groupby("method", sort=False)["setting"].unique().items():
+            first = {taken.setdefault((str(method), setting), file.stem) for setting in settings}
+            if first != {file.stem}:
+                names[file.stem, str(method)] = f"{method} ({file.stem})"
+    return names
 
-    return {
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-    }
+
+def _renamed(table: pd.DataFrame, names: Names, file: Path) -> pd.DataFrame:
+    return table.assign(method=[names.get((file.stem, method), method) for method in table["method"]])
 
 
-def difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Where two records, of plain data, first differ, in words."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in {**found, **wanted}:
-            if found.get(key) != wanted.get(key):
-                return difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
-    return f"{name} {found} there, {wanted} asked for".strip()
+def _with_results(out: Path) -> set[str]:
+    """Methods whose settings have decided results that are on disk."""
+    names = {file.stem for file in out.glob("seed-*/results/*.parquet")}
+    known = registry.find(name for name in names if name in registry.table())
+    return names | {method.name for method in registry.with_those_built_on(known)}
+
+
+def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
+    if seeds < 1:
+        raise InputError(f"seeds: found {seeds}, expected at least 1")
+    if len(caches) not in (1, seeds):
+        raise InputError(
+            f"path: found {len(caches)} caches for {seeds} seeds, expected one for all seeds or one for each"
+        )
+    for cache in caches[1:]:
+        for what, found, first in (
+            ("videos", cache.meta["build"]["annotations"], caches[0].meta["build"]["annotations"]),
+            ("candidate frames", cache.num_candidates, caches[0].num_candidates),
+        ):
+            if found != first:
+                raise InputError(
+                    f"path: caches of different {what} cannot be compared: {first} in {caches[0].path}, "
+                    f"{found} in {cache.path}"
+                )
+    return {seed: caches[seed % len(caches)] for seed in range(seeds)}
+
+
+def _in_order(methods: Sequence[Method]) -> list[Method]:
+    """Those that others build on first, so that these find their trainings done."""
+    names = {method.name for method in methods}
+    return [method for method in registry.with_those_built_on(methods) if method.name in names]
+
+
+def _table_file(out: Path, method: Method, job: Job) -> Path:
+    return out / f"seed-{job.seed}" / "results" / f"{method.name}.parquet"
+
+
+def _record_file(out: Path, method: Method, job: Job) -> Path:
+    return out / f"seed-{job.seed}" / "results" / f"{method.name}.json"
+
+
+def _finished(out: Path, method: Method, job: Job) -> bool:
+    """Whether the result table is there and whole; what is not is said, and done again."""
+    file = _table_file(out, method, job)
+    if not file.is_file():
+        return False
+    try:
+        results = read_results(file)
+        videos = set(job.cache.index["video"].iloc[job.cache.rows(job.split)])
+        groups = results.groupby(["method", "setting", "seed"])["video"]
+        if not all(set(group) == videos for _, group in groups):
+            raise InputError(f"{file}: not every video of the split is in it")
+        json.loads(_record_file(out, method, job).read_text())
+    except (InputError, OSError, ValueError) as error:
+        tqdm.write(f"{method.name}, seed {job.seed}: its results are not whole and are made anew ({error})")
+        return False
+    return True
+
+
+Failed = dict[tuple[str, int], tuple[str, BaseException]]
+"""By method and seed: what is said of it, and why it failed."""
+
+
+def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules: Sequence[str]) -> Failed:
+    """Train what is not trained yet; one that fails does not keep the others from finishing."""
+    jobs = min(machine.resolved_jobs(), len(work))
+    failed: Failed = {}
+    if jobs <= 1:
+        for method, job in work:
+            try:
+                method.entries(job, job.settings[method.name])
+            except Exception as why:
+                failed[method.name, job.seed] = (f"{method.name}, seed {job.seed}", why)
+        return failed
+    os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent)
+    bar = tqdm(total=len(work), desc=f"training, {jobs} beside each other", unit="training")
+    try:
+        futures: dict[Future[None], tuple[str, int]] = {}
+        for method, job in work:
+            log = _log_file(out, method.name, job.seed)
+            future = pool.submit(_trained, method.name, job, log, machine.threads, tuple(modules))
+            futures[future] = (method.name, job.seed)
+        for future in as_completed(futures):
+            name, seed = futures[future]
+            bar.update()
+            bar.set_postfix_str(f"done: {name}, seed {seed}")
+            if (error := future.exception()) is not None:
+                failed[name, seed] = (
+                    f"{name}, seed {seed} (its output: {_log_file(out, name, seed)})",
+                    error,
+                )
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def _log_file(out: Path, name: str, seed: int) -> Path:
+    return out / f"seed-{seed}" / "logs" / f"{name}.txt"
+
+
+def _raise_first(failed: Failed, machine: Machine) -> None:
+    """Raise the first failure; what its message does not say, and all others, is said before."""
+    for number, (what, error) in enumerate(failed.values()):
+        if number or not isinstance(error, InputError):
+            tqdm.write(f"failed: {what}: {error}")
+    for what, error in failed.values():
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                "a training's process was ended from outside, often because memory ran out; run the command "
+                f"again with fewer --jobs than {machine.resolved_jobs()}, it goes on where it was"
+            ) from error
+        if isinstance(error, InputError):
+            raise InputError(f"{what}: {error}") from error
+        raise error
+
+
+def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, ...]) -> None:
+    """In a process of its own: train one method, what it prints going to a file."""
+    torch.set_num_threads(threads)
+    registry.load(modules)
+    (method,) = registry.find([name])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        method.entries(job, job.settings[name])
+
+
+def _test(out: Path, method: Method, job: Job) -> None:
+    """Evaluate all entries of a method with one seed, and keep what their trainings took beside the table."""
+    try:
+        entries = method.entries(job, job.settings[method.name])
+        _check_entries(entries)
+        with tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting") as bar:
+            tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
+    except InputError as error:
+        raise InputError(f"method {method.name!r}, seed {job.seed}: {error}") from error
+    except Exception as error:
+        tqdm.write(f"failed: {method.name}, seed {job.seed}: {error}")
+        raise
+    trainings = [
+        {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}
+        for entry in _once(entries)
+    ]
+    write_bytes(_record_file(out, method, job), json.dumps(trainings).encode())
+    write_results(join_results(tables), _table_file(out, method, job))
+
+
+def _check_entries(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise InputError("gave no entries, expected at least one")
+    points = [(entry.method, entry.setting) for entry in entries]
+    for point in points:
+        if points.count(point) > 1:
+            raise InputError(f"its settings give {', '.join(point)} twice")
+
+
+def _once(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The first entry of each training: others are the same agent at another budget."""
+    seen = []
+    for entry in entries:
+        if entry.training.seconds and entry.training not in seen:
+            seen.append(entry.training)
+            yield entry
+
+
+def _trainings(files: Sequence[Path], names: Names) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for each training beside these result tables, and a row for each time that one was validated."""
+    rows: list[dict[str, Any]] = []
+    learning: list[dict[str, Any]] = []
+    for file in files:
+        for training in json.loads(file.with_suffix(".json").read_text()):
+            training["method"] = names.get((file.stem, training["method"]), training["method"])
+            history = pd.DataFrame(training.pop("history"), columns=["seconds", "validation"])
+            reached = {
+                f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()
+                for accuracy in ACCURACIES
+            }
+            training["training_seconds"] = training.pop("seconds")
+            rows.append({**training, **reached})
+            of = {name: training[name] for name in ("method", "setting", "seed")}
+            learning += [{**of, "seconds": x, "validation": y} for x, y in history.to_numpy().tolist()]
+    columns = ["method", "setting", "seed", "stages", "settings", "training_seconds"]
+    return (
+        pd.DataFrame(rows, columns=[*columns, *(f"seconds to {accuracy:g}" for accuracy in ACCURACIES)]),
+        pd.DataFrame(learning, columns=["method", "setting", "seed", "seconds", "validation"]),
+    )

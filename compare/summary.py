@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from baselines.sb3 import ALGORITHMS
-from compare.reported import reported_figures
+from compare.published_figures import reported_figures
 from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
 from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_curve

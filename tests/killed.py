@@ -102,8 +102,8 @@ def _watch(below: str, at: int | None, record: Path) -> None:
 def _serve() -> None:
     import torch
 
-    from compare import registry
     from compare.cli import main
+    from video_env.evaluation import registry
 
     torch.set_num_threads(1)
     registry.load()

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import video_env  # noqa: F401  (registers the environments)
-from agents.adafocus import AdaFocus
-from agents.adafocus_settings import (
+from agents.adafocus.agent import AdaFocus
+from agents.adafocus.patch_ppo import standardised_returns
+from agents.adafocus.released import ReleasedAdaFocus
+from agents.adafocus.settings import (
     PUBLISHED,
     AdaFocusSettings,
     ClassifierTraining,
@@ -23,8 +25,6 @@ from agents.adafocus_settings import (
     PolicyTraining,
     RandomPatchTraining,
 )
-from agents.patch_ppo import standardised_returns
-from agents.published_adafocus import PublishedAdaFocus
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings
@@ -113,7 +113,7 @@ def test_caching_counts_as_far_as_training_needs_it(
     tmp_path: Path, frames: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a minute of caching the training videos' share: stages 2 and 3 look at no others."""
-    from agents import work_clock
+    from agents.common import work_clock
 
     agent = AdaFocus(frames, QUICK, folder=tmp_path, device="cpu")
     agent.fine_tune_networks()
@@ -129,8 +129,8 @@ def test_time_before_an_interruption_counts(
 ) -> None:
     """Interrupted after every epoch of every stage, after every shard of the caching, and between that and
     the note of how long it took: at least as much time is stated as was worked."""
-    from agents.adafocus_networks import NetworkStages
-    from agents.stage import Stage
+    from agents.adafocus.network_training import NetworkStages
+    from agents.common.training_loop import Stage
     from video_env.cache.jobs import Job
     from video_env.models.encoders import CacheEncoder
 
@@ -205,8 +205,9 @@ def test_interrupted_stages_go_on_to_the_same_result(
     tmp_path: Path, frames: Cache, trained: AdaFocus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed once in the middle of every stage and of the caching of patches."""
-    from agents import adafocus_networks, adafocus_policy
-    from agents.adafocus_networks import NetworkStages
+    from agents.adafocus import network_training as adafocus_networks
+    from agents.adafocus import policy_training as adafocus_policy
+    from agents.adafocus.network_training import NetworkStages
 
     def interrupted_once(function: Callable[..., Any], at: int) -> Callable[..., Any]:
         calls = []
@@ -511,7 +512,7 @@ def test_a_saved_agent_goes_on_with_the_next_stage(tmp_path: Path, known: Cache)
 def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:
     assert trained.patch_cache is not None
     with pytest.raises(InputError, match="patch_size: found 96; cache .* has patches of 20 pixels"):
-        AdaFocus.from_published(PublishedAdaFocus(10, patch_size=96), trained.patch_cache, device="cpu")
+        AdaFocus.from_released(ReleasedAdaFocus(10, patch_size=96), trained.patch_cache, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.adafocus_v2 import AdaFocusV2
-from agents.adafocus_v2_loss import training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network, build_network
-from agents.adafocus_v2_settings import AdaFocusV2Settings, Ingredients, LearningRates
-from agents.adafocus_v2_training import AdaFocusV2Training
-from agents.augmentation import Augmentation
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.augmentation import Augmentation
+from agents.adafocus_v2.loss import training_loss
+from agents.adafocus_v2.network import AdaFocusV2Network, build_network
+from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients, LearningRates
+from agents.adafocus_v2.training import AdaFocusV2Training
 from compare.cli import main
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache

@@ -11,25 +11,25 @@ import torch
 import torchvision
 from PIL import Image
 
-from agents.adafocus_settings import (
+from agents.adafocus.settings import (
     AdaFocusSettings,
     ClassifierTraining,
     NetworkTraining,
     PolicyTraining,
     RandomPatchTraining,
 )
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler_settings import OCSamplerSettings
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
-from compare import registry
 from compare.cli import COMMANDS, main
-from compare.comparison import Machine
 from compare.demo import DemoSettings, run_demo
+from compare.run import Machine
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.demo import DemoData
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
+from video_env.evaluation import registry
 from video_env.evaluation.evaluate import read_results
 from video_env.evaluation.selections import write_selections
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining

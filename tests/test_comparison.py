@@ -13,22 +13,22 @@ import pandas as pd
 import pytest
 
 import compare.methods
-import compare.run
-from agents.adafocus_settings import AdaFocusSettings
-from agents.ocsampler_settings import OCSamplerSettings
+import compare.run_folder
+from agents.adafocus.settings import AdaFocusSettings
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
-from compare import registry
 from compare.claims import claims_page, measure_claims
 from compare.cli import main
-from compare.comparison import Machine, sum_up
-from compare.comparison import compare as compare_methods
 from compare.entries import saved_entry
 from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
-from compare.reported import reported_figures
-from compare.run import Run
+from compare.published_figures import reported_figures
+from compare.run import Machine, sum_up
+from compare.run import compare as compare_methods
+from compare.run_folder import Run
 from tests.conftest import write_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
+from video_env.evaluation import registry
 from video_env.evaluation.differences import (
     difference_at_equal_cost,
     difference_to_dearer,
@@ -147,7 +147,7 @@ def test_a_method_of_ones_own(tmp_path: Path, cache: Cache, monkeypatch: pytest.
 from dataclasses import dataclass
 import numpy as np
 from baselines.heuristics import FixedSubsets
-from compare.registry import Job, method
+from video_env.evaluation.registry import Job, method
 from video_env.evaluation.evaluate import Entry
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def test_modules_that_cannot_be_used_say_why(
     # A function of ours, taken over as it is, is another one where it is written in another file.
     copied = inspect.getsource(compare.methods.all_frames).replace("-> list[Entry]", "")
     (tmp_path / "copied_method.py").write_text(
-        "from compare.registry import Job, method\n"
+        "from video_env.evaluation.registry import Job, method\n"
         "from compare.entries import ALL_FRAMES, untrained_entry\n" + copied
     )
     for module, message in (
@@ -570,6 +570,6 @@ def test_the_version_of_a_run_is_checked(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
-    monkeypatch.setattr(compare.run, "FORMAT", 99)
+    monkeypatch.setattr(compare.run_folder, "FORMAT", 99)
     with pytest.raises(InputError, match="in format 4; the installed one reads 99"):
         Run(tmp_path)

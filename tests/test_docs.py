@@ -22,9 +22,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import video_env  # noqa: F401  (registers the environments)
-from compare import registry
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation import registry
 from video_env.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from agents.published import load_published
-from agents.stage import is_finished
+from agents.common.training_loop import is_finished
+from agents.released import load_released
 from baselines.sb3 import ALGORITHMS, SB3Settings, make_environments
 from baselines.sb3_files import load_sb3, read_sb3_record
 from compare.entries import saved_entry, train_sb3_to_file
@@ -187,7 +187,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "agent.pt": lambda file: saved_entry(file, Cache(PACKAGED_CACHE), device="cpu"),
     "stage-1.pt": is_finished,
     "weights.pth": read_checkpoint,
-    "released.pth.tar": lambda file: load_published("adafocus", file),
+    "released.pth.tar": lambda file: load_released("adafocus", file),
 }
 
 

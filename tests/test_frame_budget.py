@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.frame_budget import (
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.frame_budget import (
     BudgetTraining,
     FrameBudget,
     choose_numbers,
@@ -17,11 +18,10 @@ from agents.frame_budget import (
     sufficient_frames,
     train_budget,
 )
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.ocsampler_training import OCSamplerTraining
-from agents.set_probability import log_set_probability
-from agents.training_videos import TrainingVideos
+from agents.ocsampler.set_probability import log_set_probability
+from agents.ocsampler.settings import OCSamplerSettings
+from agents.ocsampler.training import OCSamplerTraining
+from agents.ocsampler.training_videos import TrainingVideos
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS
 from video_env.cache.changes import add_arrays

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from agents.adafocus import AdaFocus
-from agents.adafocus_settings import (
+from agents.adafocus.agent import AdaFocus
+from agents.adafocus.settings import (
     AdaFocusSettings,
     ClassifierTraining,
     NetworkTraining,
     PolicyTraining,
     RandomPatchTraining,
 )
-from agents.adafocus_v2 import AdaFocusV2
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.set_probability import all_sets, log_probability_of_all_sets, log_set_probability
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.set_probability import all_sets, log_probability_of_all_sets, log_set_probability
+from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings, train_sb3
 from baselines.sb3_files import load_sb3
 from tests.conftest import write_cache, write_patch_cache

@@ -10,10 +10,15 @@ import pytest
 import torch
 from stable_baselines3 import DQN
 
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.set_probability import all_sets, draw_sets, log_probability_of_all_sets, log_set_probability
-from agents.training_videos import random_in_segments
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.set_probability import (
+    all_sets,
+    draw_sets,
+    log_probability_of_all_sets,
+    log_set_probability,
+)
+from agents.ocsampler.settings import OCSamplerSettings
+from agents.ocsampler.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from tests.conftest import write_known_cache

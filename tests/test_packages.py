@@ -40,9 +40,9 @@ def test_the_command_names_what_hides_a_package(tmp_path: Path, name: str, file:
     ("hidden", "imported"),
     [
         ("video_env", "baselines.vec_env"),
-        ("video_env", "agents.ocsampler"),
-        ("video_env", "compare.registry"),
-        ("agents", "compare.registry"),
+        ("video_env", "agents.ocsampler.agent"),
+        ("video_env", "compare.run_folder"),
+        ("agents", "video_env.evaluation.registry"),
         ("baselines", "compare.methods"),
     ],
 )

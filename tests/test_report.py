@@ -20,9 +20,9 @@ from PIL import Image
 from compare.claims import measure_claims, write_claims
 from compare.entries import untrained_entry
 from compare.pictures import draw_pictures
-from compare.report import write_report
-from compare.report_gallery import strip
-from compare.run import Run, claim
+from compare.report.gallery import strip
+from compare.report.page import write_report
+from compare.run_folder import Run, claim
 from compare.summary import write_summary
 from tests.browser import CHROMIUM, DRIVER, open_browser
 from tests.conftest import write_cache

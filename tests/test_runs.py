@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from compare.cli import main
-from compare.run import Run
+from compare.run_folder import Run
 from tests.conftest import write_known_cache
 from video_env.cache.store import Cache
 from video_env.errors import InputError
@@ -23,7 +23,7 @@ SLEEPY = """
 import time
 from pathlib import Path
 
-from compare.registry import method
+from video_env.evaluation.registry import method
 
 @method("sleepy", about="sleeps")
 def sleepy(job, settings):

@@ -1,8 +1,8 @@
 """What a page says of the code: the ``source`` role and the ``docstring`` directive.
 
-The role, as in {source}`agents/networks.py::LinearPolicy`, names a file of the repository and something that
-is defined in it; one that is not there is a warning. The directive shows a docstring, which is Markdown, as
-part of the page: ``{docstring} video_env.data.demo`` or ``{docstring} package.module:Name``.
+The role, as in {source}`agents/ocsampler/networks.py::LinearPolicy`, names a file of the repository and
+something that is defined in it; one that is not there is a warning. The directive shows a docstring, which
+is Markdown, as part of the page: ``{docstring} video_env.data.demo`` or ``{docstring} package.module:Name``.
 """
 
 from __future__ import annotations

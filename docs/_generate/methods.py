@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from _generate.tables import table
-from compare import registry
+from video_env.evaluation import registry
 
 
 class Methods(SphinxDirective):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from compare.registry import Job, method
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import Entry, LooksAt
+from video_env.evaluation.registry import Job, method
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.adafocus_v2_loss import training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.adafocus_v2_settings import Ingredients
-from agents.ocsampler_training import policy_gradient_loss
-from agents.patch_policy import PatchPolicy
-from agents.patch_ppo import PPOCoefficients, Rollout, ppo_loss
-from agents.published import load_published
-from agents.published_adafocus import PublishedAdaFocus
-from agents.published_ocsampler import PublishedOCSampler
-from agents.set_probability import log_set_probability
+from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.patch_ppo import PPOCoefficients, Rollout, ppo_loss
+from agents.adafocus.released import ReleasedAdaFocus
+from agents.adafocus_v2.loss import training_loss
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.settings import Ingredients
+from agents.ocsampler.released import ReleasedOCSampler
+from agents.ocsampler.set_probability import log_set_probability
+from agents.ocsampler.training import policy_gradient_loss
+from agents.released import load_released
 from tests import golden
 from video_env.cache.derive import cache_from_arrays
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
@@ -107,20 +107,20 @@ def ocsampler_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def ocsampler_network() -> PublishedOCSampler:
-    return load_published("ocsampler", ocsampler_state(), num_frames=6, shift_div=10)  # type: ignore[return-value]
+def ocsampler_network() -> ReleasedOCSampler:
+    return load_released("ocsampler", ocsampler_state(), num_frames=6, shift_div=10)  # type: ignore[return-value]
 
 
-def adafocus_network() -> PublishedAdaFocus:
-    return load_published("adafocus", golden.state_dict(ADAFOCUS), patch_size=128)  # type: ignore[return-value]
+def adafocus_network() -> ReleasedAdaFocus:
+    return load_released("adafocus", golden.state_dict(ADAFOCUS), patch_size=128)  # type: ignore[return-value]
 
 
 def adafocus_v2_network() -> AdaFocusV2Network:
-    return load_published("adafocus-v2", golden.state_dict(ADAFOCUS_V2), patch_size=96)  # type: ignore[return-value]
+    return load_released("adafocus-v2", golden.state_dict(ADAFOCUS_V2), patch_size=96)  # type: ignore[return-value]
 
 
 @torch.no_grad()
-def ocsampler_choice_and_scores(network: PublishedOCSampler, frames: torch.Tensor) -> Deviations:
+def ocsampler_choice_and_scores(network: ReleasedOCSampler, frames: torch.Tensor) -> Deviations:
     """Network in evaluation mode, and frames, on one device; so too below."""
     recorded, output = golden.read(OCSAMPLER)[1], network(frames)
     return {
@@ -130,9 +130,7 @@ def ocsampler_choice_and_scores(network: PublishedOCSampler, frames: torch.Tenso
     }
 
 
-def ocsampler_loss_and_gradient(
-    network: PublishedOCSampler, frames: torch.Tensor, folder: Path
-) -> Deviations:
+def ocsampler_loss_and_gradient(network: ReleasedOCSampler, frames: torch.Tensor, folder: Path) -> Deviations:
     """The agent's own rewards, on a cache (made in the folder) with the golden embeddings, and its own
     loss."""
     facts, recorded = golden.read(OCSAMPLER)
@@ -172,7 +170,7 @@ def ocsampler_loss_and_gradient(
 
 
 @torch.no_grad()
-def adafocus_positions_and_scores(network: PublishedAdaFocus, frames: torch.Tensor) -> Deviations:
+def adafocus_positions_and_scores(network: ReleasedAdaFocus, frames: torch.Tensor) -> Deviations:
     """In one pass, and the environment's way, frame by frame."""
     recorded, output = golden.read(ADAFOCUS)[1], network(frames)
     chosen = (output.positions @ torch.tensor([42.0, 6.0], device=frames.device)).round().long()

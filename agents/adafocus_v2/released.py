@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from agents.adafocus_v2_network import AdaFocusV2Network
+from agents.adafocus_v2.network import AdaFocusV2Network
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import BackboneName, FrameNetwork, load_state
@@ -26,7 +26,7 @@ BLOCK = re.compile(r"features\.(\d+)\.conv\.(\d+)\.(?:(\d+)\.)?")
 UNUSED = ("global_CNN.classifier.", "global_CNN.fc.", "local_CNN.fc.")
 
 
-def build_published(
+def build_released(
     *,
     glance: BackboneName = "mobilenet_v2",
     patch_size: int = 128,
@@ -57,7 +57,7 @@ def build_published(
 def load_adafocus_v2(
     state: Mapping[str, torch.Tensor], *, where: str, patch_size: int = 128
 ) -> AdaFocusV2Network:
-    """The published network with released weights, in evaluation mode; see ``load_published``."""
+    """The published network with released weights, in evaluation mode; see ``load_released``."""
     counts = [name.split(".")[2] for name in state if name.startswith("classifier.classifiers.")]
     numbers = [int(number) for number in counts if number.isdecimal()]
 
@@ -65,7 +65,7 @@ def load_adafocus_v2(
         """Of a weight; where it is missing the published one, and loading will say so."""
         return state[name].shape[dimension] if name in state and state[name].ndim > dimension else otherwise
 
-    network = build_published(
+    network = build_released(
         glance="mobilenet_v2" if "global_CNN.features.0.0.weight" in state else "resnet50",
         patch_size=patch_size,
         num_classes=size("local_CNN_fc.1.weight", 0, 200),

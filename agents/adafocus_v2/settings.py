@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.adafocus_settings import OptimiserName
-from agents.augmentation import Augmentation
-from agents.point_policies import POLICIES, PolicyName
+from agents.adafocus.settings import OptimiserName
+from agents.adafocus_v2.augmentation import Augmentation
+from agents.adafocus_v2.point_policies import POLICIES, PolicyName
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
 

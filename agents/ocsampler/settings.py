@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.networks import PolicyName
+from agents.ocsampler.networks import PolicyName
 from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import Interpolation

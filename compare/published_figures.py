@@ -1,8 +1,9 @@
 """Figures that papers report, to lay under a curve of one's own on the same data set.
 
-They stand in ``reported.csv``: accuracy in percent (mAP on ActivityNet and FCVID, top-1 on Mini-Kinetics) and
-GFLOPs (multiply-adds) per video, from the papers' tables as reprinted with AdaFocusV2, Uni-AdaFocus and
-FrameExit. A stronger recognizer moves every row: only methods over one recognizer can be compared.
+They stand in ``published_figures.csv``: accuracy in percent (mAP on ActivityNet and FCVID, top-1 on
+Mini-Kinetics) and GFLOPs (multiply-adds) per video, from the papers' tables as reprinted with AdaFocusV2,
+Uni-AdaFocus and FrameExit. A stronger recognizer moves every row: only methods over one recognizer can be
+compared.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 from video_env.errors import InputError, require_choice
 from video_env.evaluation.budget import METRICS, Metric
 
-FILE = Path(__file__).with_name("reported.csv")
+FILE = Path(__file__).with_name("published_figures.csv")
 
 
 def reported_figures(data: str, metric: Metric) -> pd.DataFrame:

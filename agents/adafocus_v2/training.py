@@ -11,13 +11,13 @@ import torchvision.transforms.v2.functional as transforms
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from agents import processes
-from agents.adafocus_v2_loss import training_loss
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.augmentation import Draws
-from agents.batches import shuffled
-from agents.stage import Stage, build_optimiser
+from agents.adafocus_v2.augmentation import Draws
+from agents.adafocus_v2.loss import training_loss
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.common import processes
+from agents.common.batches import shuffled
+from agents.common.training_loop import Stage, build_optimiser
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError

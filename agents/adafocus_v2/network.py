@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.adafocus_v2_settings import AdaFocusV2Settings
-from agents.point_policies import POLICIES, FullyConnectedPolicy, PolicyName, SoftArgmaxPolicy
+from agents.adafocus_v2.point_policies import POLICIES, FullyConnectedPolicy, PolicyName, SoftArgmaxPolicy
+from agents.adafocus_v2.settings import AdaFocusV2Settings
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from agents.patch_policy import PatchPolicy
+from agents.adafocus.patch_policy import PatchPolicy
 from video_env.data.patches import GRID, check_patch_size, grid_corners, grid_points
 from video_env.errors import InputError
 from video_env.models.backbones import BACKBONES, FrameNetwork, load_state
@@ -32,7 +32,7 @@ class AdaFocusOutput(NamedTuple):
     glance_features: torch.Tensor
 
 
-class PublishedAdaFocus(nn.Module):
+class ReleasedAdaFocus(nn.Module):
     """The whole published system (section 3; sizes of the released ActivityNet settings).
 
     MobileNetV2 glances at every frame at 224x224; the recurrent policy picks one of 49 patches, which
@@ -96,10 +96,10 @@ class PublishedAdaFocus(nn.Module):
 
 def load_adafocus(
     state: Mapping[str, torch.Tensor], *, where: str, patch_size: int = 128
-) -> PublishedAdaFocus:
-    """The published system with released weights, in evaluation mode; see ``load_published``."""
+) -> ReleasedAdaFocus:
+    """The published system with released weights, in evaluation mode; see ``load_released``."""
     acting = _acting_policy(state)
-    network = PublishedAdaFocus(
+    network = ReleasedAdaFocus(
         num_classes=_rows(state, "classifier.fc.weight", 200), patch_size=patch_size,
         policy_hidden=_rows(state, f"{acting}.critic.0.weight", 1024, dimension=1),
         classifier_hidden=_rows(state, "classifier.fc.weight", 1024, dimension=1),
@@ -133,7 +133,7 @@ def flattened(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def released_name(own: str, acting: str) -> str:
-    """The released checkpoint's name of an entry of ``PublishedAdaFocus``'s state dict."""
+    """The released checkpoint's name of an entry of ``ReleasedAdaFocus``'s state dict."""
     part, _, rest = own.partition(".")
     if part == "policy":
         module, _, leaf = rest.partition(".")

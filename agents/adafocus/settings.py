@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.patch_ppo import PPOCoefficients
+from agents.adafocus.patch_ppo import PPOCoefficients
 from video_env.envs.patch_select import REWARDS
 from video_env.errors import require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName

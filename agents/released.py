@@ -1,4 +1,4 @@
-"""The published systems with their released weights: ``load_published(method, checkpoint, ...)``."""
+"""The published systems with their released weights: ``load_released(method, checkpoint, ...)``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.published_adafocus import PublishedAdaFocus, flattened, load_adafocus
-from agents.published_adafocus_v2 import load_adafocus_v2
-from agents.published_ocsampler import PublishedOCSampler, load_ocsampler
+from agents.adafocus.released import ReleasedAdaFocus, flattened, load_adafocus
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.released import load_adafocus_v2
+from agents.ocsampler.released import ReleasedOCSampler, load_ocsampler
 from video_env.errors import InputError
 from video_env.models.backbones import plain_state_dict, read_checkpoint
 
@@ -20,9 +20,9 @@ METHODS: dict[str, Callable[..., Any]] = {"ocsampler": load_ocsampler, "adafocus
                                           "adafocus-v2": load_adafocus_v2}  # fmt: skip
 
 
-def load_published(
+def load_released(
     method: str, state_dict_or_path: Mapping[str, Any] | str | Path, **options: Any
-) -> PublishedOCSampler | PublishedAdaFocus | AdaFocusV2Network:
+) -> ReleasedOCSampler | ReleasedAdaFocus | AdaFocusV2Network:
     """A published system with the weights of a released checkpoint.
 
     Args:

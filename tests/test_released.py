@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.ocsampler import OCSampler
-from agents.ocsampler_settings import PUBLISHED
-from agents.published import load_published
-from agents.published_ocsampler import PublishedOCSampler
+from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.released import ReleasedOCSampler
+from agents.ocsampler.settings import PUBLISHED
+from agents.released import load_released
 from compare.cli import main
 from tests.golden import checks
 from video_env.cache.derive import cache_from_arrays
@@ -32,8 +32,8 @@ def state() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def network(state: dict[str, torch.Tensor]) -> PublishedOCSampler:
-    return load_published("ocsampler", state, num_frames=6, shift_div=10)
+def network(state: dict[str, torch.Tensor]) -> ReleasedOCSampler:
+    return load_released("ocsampler", state, num_frames=6, shift_div=10)
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +41,18 @@ def frames() -> torch.Tensor:
     return checks.frames_of(checks.OCSAMPLER)
 
 
-def test_golden_choice_and_scores(network: PublishedOCSampler, frames: torch.Tensor) -> None:
+def test_golden_choice_and_scores(network: ReleasedOCSampler, frames: torch.Tensor) -> None:
     assert not network.training
     checks.require(checks.ocsampler_choice_and_scores(network, frames))
 
 
-def test_golden_loss_and_gradient(tmp_path: Path, network: PublishedOCSampler, frames: torch.Tensor) -> None:
+def test_golden_loss_and_gradient(tmp_path: Path, network: ReleasedOCSampler, frames: torch.Tensor) -> None:
     checks.require(checks.ocsampler_loss_and_gradient(network, frames, tmp_path))
 
 
 @pytest.mark.parametrize(("num_frames", "gflops"), [(6, 25.55), (5, 21.46)])
 def test_counted_cost_is_the_published_one(num_frames: int, gflops: float) -> None:
-    network = PublishedOCSampler(200, num_frames=num_frames)
+    network = ReleasedOCSampler(200, num_frames=num_frames)
     assert count_gflops(network, torch.empty(1, 10, 3, 224, 224)) == pytest.approx(gflops, rel=0.005)
 
 
@@ -86,11 +86,11 @@ def test_temporal_shift_by_hand() -> None:
 def test_a_file_is_read_like_the_dict(
     tmp_path: Path,
     state: dict[str, torch.Tensor],
-    network: PublishedOCSampler,
+    network: ReleasedOCSampler,
     wrap: Callable[[dict[str, torch.Tensor]], dict[str, object]],
 ) -> None:
     torch.save(wrap(state), tmp_path / "released.pth")
-    again = load_published("ocsampler", tmp_path / "released.pth")
+    again = load_released("ocsampler", tmp_path / "released.pth")
     for (name, tensor), other in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(tensor, other), name
 
@@ -102,7 +102,7 @@ def test_sizes_come_from_the_checkpoint(state: dict[str, torch.Tensor]) -> None:
         smaller[f"cls_head.{name}"] = state[f"cls_head.{name}"][:32]
     smaller["cls_head.fc.weight"] = state["cls_head.fc.weight"][:7, :32]
     smaller["cls_head.fc.bias"] = state["cls_head.fc.bias"][:7]
-    network = load_published("ocsampler", smaller, num_frames=2, shift_div=8)
+    network = load_released("ocsampler", smaller, num_frames=2, shift_div=8)
     with torch.no_grad():
         output = network(torch.zeros(1, 3, 3, 64, 64))
     assert output.scores.shape == (1, 7)
@@ -116,7 +116,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path, state: dict[str, torch.Tens
     wrong["sampler.logit.weight"] = torch.zeros(1, 64)
     wrong["cls_head.fc.bias"] = torch.full_like(state["cls_head.fc.bias"], float("nan"))
     with pytest.raises(InputError) as caught:
-        load_published("ocsampler", wrong)
+        load_released("ocsampler", wrong)
     for part in ("missing sampler.layer2.1.conv.0.net.conv.weight", "missing cls_head.fc.weight",
                  "unexpected glancer.net.weight", "sampler.logit.weight has shape (1, 64), expected (1, 1280)",
                  "cls_head.fc.bias has values that are not finite", "5 entries do not fit"):  # fmt: skip
@@ -124,32 +124,32 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path, state: dict[str, torch.Tens
     for options, message in (({"num_frames": 0}, "num_frames: found 0"), ({"shift_div": 0}, "shift_div: found 0"),
                              ({"patch_size": 96}, "patch_size")):  # fmt: skip
         with pytest.raises(InputError, match=message):
-            load_published("ocsampler", state, **options)
+            load_released("ocsampler", state, **options)
     with pytest.raises(InputError, match="expected one of ocsampler"):
-        load_published("adaframe", state)
+        load_released("adaframe", state)
     with pytest.raises(InputError, match="no such file"):
-        load_published("ocsampler", tmp_path / "none.pth")
+        load_released("ocsampler", tmp_path / "none.pth")
     (tmp_path / "half.pth").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"half\.pth: not a readable state dict"):
-        load_published("ocsampler", tmp_path / "half.pth")
+        load_released("ocsampler", tmp_path / "half.pth")
     with pytest.raises(InputError, match="expected a dict of tensors"):
-        load_published("ocsampler", {"state_dict": {"epoch": 3}})
+        load_released("ocsampler", {"state_dict": {"epoch": 3}})
 
 
-def test_frames_that_do_not_fit(network: PublishedOCSampler) -> None:
+def test_frames_that_do_not_fit(network: ReleasedOCSampler) -> None:
     for shape in ((1, 5, 3, 64, 64), (10, 3, 64, 64), (1, 10, 1, 64, 64)):
         with pytest.raises(InputError, match="frames: found shape"):
             network(torch.zeros(shape))
 
 
 def test_an_agent_from_a_checkpoint_chooses_what_the_checkpoint_chooses(
-    tmp_path: Path, network: PublishedOCSampler
+    tmp_path: Path, network: ReleasedOCSampler
 ) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (5, 10, 64, 64, 3), dtype=np.uint8)
     index = pd.DataFrame({"video": list("abcde"), "label": 0, "split": "test"})
     cache = cache_from_arrays(tmp_path / "cache", index, {"frames": pixels}, ["a"], {"embedding": 1.0})
-    agent = OCSampler.from_published(network, cache, device="cpu")
+    agent = OCSampler.from_released(network, cache, device="cpu")
     action, _ = agent.predict({"video": np.arange(5)[:, None]})
     chosen = np.sort(np.argsort(-action, axis=1)[:, :6], axis=1)
     scaled = torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).float() / 255
@@ -165,14 +165,14 @@ def test_an_agent_from_a_checkpoint_chooses_what_the_checkpoint_chooses(
     assert agent.gflops == pytest.approx(whole, rel=0.02)
     few = cache_from_arrays(tmp_path / "few", index, {"frames": pixels[:, :4]}, ["a"], {"embedding": 1.0})
     with pytest.raises(InputError, match="num_frames: found 6, expected at most 4"):
-        OCSampler.from_published(network, few)
+        OCSampler.from_released(network, few)
 
 
 def test_two_commands_from_a_released_file_to_a_result(
     tmp_path: Path,
     demo_videos: Path,
     state: dict[str, torch.Tensor],
-    network: PublishedOCSampler,
+    network: ReleasedOCSampler,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = pd.read_csv(demo_videos / "annotations.csv")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.patch_ppo import PPOCoefficients
-from agents.published import load_published
-from agents.published_adafocus import PublishedAdaFocus
+from agents.adafocus.patch_ppo import PPOCoefficients
+from agents.adafocus.released import ReleasedAdaFocus
+from agents.released import load_released
 from compare.cli import main
 from tests import golden
 from tests.golden import checks
@@ -24,18 +24,18 @@ def state() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def network(state: dict[str, torch.Tensor]) -> PublishedAdaFocus:
-    return load_published("adafocus", state, patch_size=128)  # type: ignore[return-value]
+def network(state: dict[str, torch.Tensor]) -> ReleasedAdaFocus:
+    return load_released("adafocus", state, patch_size=128)  # type: ignore[return-value]
 
 
-def test_golden_positions_and_scores(network: PublishedAdaFocus) -> None:
+def test_golden_positions_and_scores(network: ReleasedAdaFocus) -> None:
     assert not network.training
     checks.require(checks.adafocus_positions_and_scores(network, checks.frames_of(checks.ADAFOCUS)))
 
 
 @pytest.mark.parametrize(("patch_size", "gflops"), [(128, 26.52), (160, 38.53), (192, 53.21)])
 def test_counted_cost_is_the_published_one(patch_size: int, gflops: float) -> None:
-    network = PublishedAdaFocus(200, patch_size=patch_size)
+    network = ReleasedAdaFocus(200, patch_size=patch_size)
     assert count_gflops(network, torch.empty(1, 16, 3, 224, 224)) == pytest.approx(gflops, rel=0.005)
 
 
@@ -50,12 +50,12 @@ def nested(state: dict[str, torch.Tensor]) -> dict[str, object]:
 
 
 def test_a_released_file_is_read_like_the_flat_dict(
-    tmp_path: Path, state: dict[str, torch.Tensor], network: PublishedAdaFocus
+    tmp_path: Path, state: dict[str, torch.Tensor], network: ReleasedAdaFocus
 ) -> None:
     flat = {f"module.{name}": value for name, value in state.items()}
     for number, checkpoint in enumerate((nested(state), flat, {"model_state_dict": state})):
         torch.save(checkpoint, tmp_path / f"{number}.pth")
-        again = load_published("adafocus", tmp_path / f"{number}.pth", patch_size=128)
+        again = load_released("adafocus", tmp_path / f"{number}.pth", patch_size=128)
         for (name, tensor), other in zip(
             network.state_dict().items(), again.state_dict().values(), strict=True
         ):
@@ -63,21 +63,21 @@ def test_a_released_file_is_read_like_the_flat_dict(
         (tmp_path / f"{number}.pth").unlink()
 
 
-def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: PublishedAdaFocus) -> None:
+def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: ReleasedAdaFocus) -> None:
     wrong = dict(state)
     del wrong["focuser.policy.policy_old.gru.weight_ih_l0"]
     wrong["classifier.gru.weight_ih_l0"] = torch.zeros(3072, 1280)
     wrong["sampler.logit.weight"] = torch.zeros(1, 64)
     with pytest.raises(InputError) as caught:
-        load_published("adafocus", wrong)
+        load_released("adafocus", wrong)
     for part in ("missing focuser.policy.policy_old.gru.weight_ih_l0", "3 entries do not fit",
                  "classifier.gru.weight_ih_l0 has shape (3072, 1280), expected (3072, 3328)",
                  "unexpected sampler.logit.weight"):  # fmt: skip
         assert part in str(caught.value)
     with pytest.raises(InputError, match="patch_size: found 225, expected 1 to 224"):
-        load_published("adafocus", state, patch_size=225)
+        load_released("adafocus", state, patch_size=225)
     with pytest.raises(InputError, match="num_frames"):
-        load_published("adafocus", state, num_frames=16)
+        load_released("adafocus", state, num_frames=16)
     with pytest.raises(InputError, match="frames: found shape"):
         network(torch.zeros(1, 16, 3, 96, 96))
 
@@ -113,8 +113,8 @@ def test_two_commands_from_a_released_file_to_a_result(
     assert main(["evaluate", str(tmp_path / "cache"), "--policy", file, *released, "--out", out]) == 0
     assert "not the checkpoint's own" not in capsys.readouterr().out
     results = pd.read_parquet(out)
-    cache, network = Cache(tmp_path / "cache"), load_published("adafocus", state, patch_size=96)
-    assert isinstance(network, PublishedAdaFocus)
+    cache, network = Cache(tmp_path / "cache"), load_released("adafocus", state, patch_size=96)
+    assert isinstance(network, ReleasedAdaFocus)
     pixels = torch.from_numpy(cache["frames"][:])
     with torch.no_grad():
         output = network(network.glance.prepare(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]))

@@ -1,9 +1,9 @@
 """The report: one self-contained HTML page of a comparison, which opens without a network.
 
-The page is the template ``report_page/page.html`` with the style sheet and the scripts beside it. Tables,
+The page is the template ``page.html`` with the style sheet and the scripts beside it. Tables,
 claims and commands are written into it as HTML; the curve's points and the videos are data in ``<script
 type="application/json">`` blocks, which ``curve.js`` and ``gallery.js`` draw from (see
-``compare.report_gallery`` for the videos). A content security policy in the page forbids every request and
+``compare.report.gallery`` for the videos). A content security policy in the page forbids every request and
 every script but its own.
 """
 
@@ -24,8 +24,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from compare.report_gallery import gallery_blocks
-from compare.run import REPORT, Run
+from compare.report.gallery import gallery_blocks
+from compare.run_folder import REPORT, Run
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
 from video_env.evaluation.evaluate import selects_patches
@@ -169,8 +169,8 @@ def json_text(value: Any) -> Markup:
 
 
 def source(name: str) -> str:
-    """A file of ``report_page``."""
-    return (files("compare") / "report_page" / name).read_text(encoding="utf-8")
+    """A file beside this one."""
+    return (files("compare.report") / name).read_text(encoding="utf-8")
 
 
 def _template() -> jinja2.Template:

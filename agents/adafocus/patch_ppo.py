@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agents.patch_policy import PatchPolicy
+from agents.adafocus.patch_policy import PatchPolicy
 from video_env.envs.patch_select import PatchSelect
 from video_env.errors import InputError
 

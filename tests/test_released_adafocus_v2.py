@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.published import load_published
-from agents.published_adafocus_v2 import build_published, released_name
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.released import build_released, released_name
+from agents.released import load_released
 from compare.cli import main
 from tests import golden
 from tests.golden import checks
@@ -40,7 +40,7 @@ def frames() -> torch.Tensor:
 
 @pytest.fixture
 def network(state: dict[str, torch.Tensor]) -> AdaFocusV2Network:
-    return load_published("adafocus-v2", state, patch_size=96)  # type: ignore[return-value]
+    return load_released("adafocus-v2", state, patch_size=96)  # type: ignore[return-value]
 
 
 def test_golden_positions_and_scores(network: AdaFocusV2Network, frames: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ def test_golden_loss_and_gradients(network: AdaFocusV2Network, frames: torch.Ten
                                                ("resnet50", (24.757, 34.099, 46.111))])  # fmt: skip
 def test_counted_cost_is_the_published_one(glance: BackboneName, costs: tuple[float, ...]) -> None:
     for patch_size, gflops in zip((96, 128, 160), costs, strict=True):
-        network = build_published(glance=glance, patch_size=patch_size)
+        network = build_released(glance=glance, patch_size=patch_size)
         counted = count_gflops(network, torch.empty(1, 16, 3, 224, 224))
         assert counted == pytest.approx(gflops, rel=0.005), patch_size
 
@@ -95,12 +95,12 @@ def released(network: AdaFocusV2Network) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("glance", ["mobilenet_v2", "resnet50"])
 def test_sizes_are_inferred_from_shapes(tmp_path: Path, glance: BackboneName) -> None:
-    known = build_published(
+    known = build_released(
         glance=glance, patch_size=64, num_classes=7, num_frames=3, policy_hidden=24, hidden=40
     ).eval()
     file = tmp_path / "released.pth.tar"
     torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in released(known).items()}}, file)
-    loaded = load_published("adafocus-v2", file, patch_size=64)
+    loaded = load_released("adafocus-v2", file, patch_size=64)
     assert isinstance(loaded, AdaFocusV2Network)
     assert (loaded.glance.name, loaded.classes, loaded.num_frames) == (glance, 7, 3)
     frames = torch.randn(1, 3, 3, 224, 224)
@@ -115,14 +115,14 @@ def test_checkpoints_that_do_not_fit(state: dict[str, torch.Tensor], network: Ad
     wrong["classifier.mlp.layers.0.weight"] = torch.zeros(4096, 1280)
     wrong["sampler.logit.weight"] = torch.zeros(1, 64)
     with pytest.raises(InputError) as caught:
-        load_published("adafocus-v2", wrong, patch_size=96)
+        load_released("adafocus-v2", wrong, patch_size=96)
     for part in ("3 entries do not fit", "missing policy_stn.gru.weight_ih_l0", "unexpected sampler.logit.weight",
                  "classifier.mlp.layers.0.weight has shape (4096, 1280), expected (4096, 3328)"):  # fmt: skip
         assert part in str(caught.value)
     with pytest.raises(InputError, match="patch_size: found 225, expected 1 to 224"):
-        load_published("adafocus-v2", state, patch_size=225)
+        load_released("adafocus-v2", state, patch_size=225)
     with pytest.raises(InputError, match="num_classes"):
-        load_published("adafocus-v2", state, num_classes=16)
+        load_released("adafocus-v2", state, num_classes=16)
     with pytest.raises(InputError, match=r"frames: found shape \(1, 8, 3, 224, 224\), expected \[B, 16"):
         network(torch.zeros(1, 8, 3, 224, 224))
 
@@ -134,7 +134,7 @@ def test_two_commands_from_a_released_file_to_a_result(
     few = annotations[annotations["split"] == "train"].iloc[:4]
     few.assign(label=range(4)).to_csv(tmp_path / "few.csv", index=False)
     torch.manual_seed(1)
-    known = build_published(patch_size=48, num_classes=4, num_frames=3, policy_hidden=16, hidden=32).eval()
+    known = build_released(patch_size=48, num_classes=4, num_frames=3, policy_hidden=16, hidden=32).eval()
     file = tmp_path / "released.pth.tar"
     torch.save({"state_dict": released(known)}, file)
     cache = tmp_path / "cache"

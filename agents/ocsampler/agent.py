@@ -23,14 +23,21 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from agents.batches import LOOKED_AT_TOGETHER, in_parts
-from agents.frame_budget import FrameBudget, choose_numbers
-from agents.networks import build_policy, ranked
-from agents.ocsampler_settings import PUBLISHED, OCSamplerSettings
-from agents.ocsampler_training import OCSamplerTraining
-from agents.published_ocsampler import PublishedOCSampler
-from agents.saved import naming_logs, read_agent, require_seen, start_logging, understanding, write_agent
-from agents.training_videos import TrainingVideos
+from agents.common.agent_files import (
+    naming_logs,
+    read_agent,
+    require_seen,
+    start_logging,
+    understanding,
+    write_agent,
+)
+from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.ocsampler.frame_budget import FrameBudget, choose_numbers
+from agents.ocsampler.networks import build_policy, ranked
+from agents.ocsampler.released import ReleasedOCSampler
+from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings
+from agents.ocsampler.training import OCSamplerTraining
+from agents.ocsampler.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
@@ -308,8 +315,8 @@ class OCSampler:
         return agent
 
     @classmethod
-    def from_published(
-        cls, published: PublishedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
+    def from_released(
+        cls, published: ReleasedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
     ) -> OCSampler:
         """An agent with the skim network and the policy of a released checkpoint, to be evaluated, or
         trained further, on a cache with frames.

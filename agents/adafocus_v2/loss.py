@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from agents.adafocus_v2_network import AdaFocusV2Network
-from agents.adafocus_v2_settings import Ingredients
-from agents.patch_ppo import standardised_returns
-from agents.stage import loss_at_every_step
+from agents.adafocus.patch_ppo import standardised_returns
+from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.settings import Ingredients
+from agents.common.training_loop import loss_at_every_step
 
 EXPLORATION, DISCOUNT = 0.1, 0.7
 

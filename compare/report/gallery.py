@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from compare.run import Run
+from compare.run_folder import Run
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.adafocus_settings import CLASSIFIER, POLICY, AdaFocusSettings
-from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
-from agents.patch_policy import PatchPolicy
-from agents.patch_ppo import ppo_loss, roll_out
-from agents.stage import Stage, build_optimiser, descend, loss_at_every_step
+from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.patch_ppo import ppo_loss, roll_out
+from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
+from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
+from agents.common.training_loop import Stage, build_optimiser, descend, loss_at_every_step
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import evaluating

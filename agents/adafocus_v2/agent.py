@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents import processes
-from agents.adafocus_v2_network import AdaFocusV2Network, build_network
-from agents.adafocus_v2_settings import PUBLISHED, AdaFocusV2Settings, read_settings
-from agents.adafocus_v2_training import AdaFocusV2Training
-from agents.batches import LOOKED_AT_TOGETHER, in_parts
-from agents.saved import read_agent, understanding, write_agent
+from agents.adafocus_v2.network import AdaFocusV2Network, build_network
+from agents.adafocus_v2.settings import PUBLISHED, AdaFocusV2Settings, read_settings
+from agents.adafocus_v2.training import AdaFocusV2Training
+from agents.common import processes
+from agents.common.agent_files import read_agent, understanding, write_agent
+from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
@@ -280,7 +280,7 @@ class AdaFocusV2:
         return agent
 
     @classmethod
-    def from_published(
+    def from_released(
         cls, published: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocusV2:
         """An agent with released weights, to be evaluated on a cache of frames; budgets need ``calibrate``.

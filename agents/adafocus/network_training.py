@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.adafocus_settings import NETWORKS, RANDOM_PATCHES, AdaFocusSettings
-from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
-from agents.stage import Stage, build_optimiser, descend, loss_at_every_step
+from agents.adafocus.settings import NETWORKS, RANDOM_PATCHES, AdaFocusSettings
+from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
+from agents.common.training_loop import Stage, build_optimiser, descend, loss_at_every_step
 from video_env.cache.changes import add_network
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache

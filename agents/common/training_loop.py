@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from agents import processes
-from agents.saved import naming_logs, start_logging, write_agent
+from agents.common import processes
+from agents.common.agent_files import naming_logs, start_logging, write_agent
 from video_env.errors import InputError
 from video_env.models.tensors import read_tensors
 

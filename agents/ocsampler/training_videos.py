@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from agents.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts
-from agents.set_probability import all_sets
+from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts
+from agents.ocsampler.set_probability import all_sets
 from video_env.cache.store import Cache
 from video_env.data.sampling import segment_edges
 from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits

@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.adafocus_networks import NetworkStages
-from agents.adafocus_policy import PolicyStages
-from agents.adafocus_settings import (
+from agents.adafocus.network_training import NetworkStages
+from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.policy_training import PolicyStages
+from agents.adafocus.released import ReleasedAdaFocus
+from agents.adafocus.settings import (
     CLASSIFIER,
     NETWORKS,
     POLICY,
@@ -35,11 +37,9 @@ from agents.adafocus_settings import (
     AdaFocusSettings,
     read_settings,
 )
-from agents.patch_policy import PatchPolicy
-from agents.published_adafocus import PublishedAdaFocus
-from agents.saved import read_agent, require_seen, understanding, write_agent
-from agents.stage import Stage, is_finished
-from agents.work_clock import WorkClock
+from agents.common.agent_files import read_agent, require_seen, understanding, write_agent
+from agents.common.training_loop import Stage, is_finished
+from agents.common.work_clock import WorkClock
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import LooksAt
@@ -286,8 +286,8 @@ class AdaFocus:
         return agent
 
     @classmethod
-    def from_published(
-        cls, published: PublishedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
+    def from_released(
+        cls, published: ReleasedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocus:
         """An agent with the policy of a released checkpoint, to be evaluated, or its classifier fine-tuned,
         on a cache with glances and patches; the classifier is the cache's.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.networks import LinearPolicy, ranked
+from agents.ocsampler.networks import LinearPolicy, ranked
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, load_state
 from video_env.models.recognizers import Recognizer
@@ -30,7 +30,7 @@ class OCSamplerOutput(NamedTuple):
     scores: torch.Tensor
 
 
-class PublishedOCSampler(nn.Module):
+class ReleasedOCSampler(nn.Module):
     """The whole published system (section 3; sizes of the released ActivityNet settings).
 
     MobileNetV2 with temporal shift skims all candidates at 128x128 and a linear layer scores each; the
@@ -88,9 +88,9 @@ class PublishedOCSampler(nn.Module):
 
 def load_ocsampler(
     state: Mapping[str, torch.Tensor], *, where: str, num_frames: int = 6, shift_div: int = 10
-) -> PublishedOCSampler:
-    """The published system with released weights, in evaluation mode; see ``load_published``."""
-    network = PublishedOCSampler(
+) -> ReleasedOCSampler:
+    """The published system with released weights, in evaluation mode; see ``load_released``."""
+    network = ReleasedOCSampler(
         num_classes=_rows(state, "cls_head.fc.weight", 200), num_frames=num_frames, shift_div=shift_div,
         hidden=_rows(state, "cls_head.layers.0.weight", 4096),
     )  # fmt: skip
@@ -114,7 +114,7 @@ _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4"
 
 
 def released_name(own: str) -> str:
-    """The released checkpoint's name of an entry of ``PublishedOCSampler``'s state dict."""
+    """The released checkpoint's name of an entry of ``ReleasedOCSampler``'s state dict."""
     part, _, rest = own.partition(".")
     if part == "policy":
         return rest.replace("score.", "sampler.logit.")

@@ -9,12 +9,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.batches import shuffled
-from agents.frame_budget import BudgetTraining, FrameBudget, right_by_number, sufficient_frames, train_budget
-from agents.networks import ranked
-from agents.ocsampler_settings import OCSamplerSettings
-from agents.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
-from agents.training_videos import TrainingVideos
+from agents.common.batches import shuffled
+from agents.ocsampler.frame_budget import (
+    BudgetTraining,
+    FrameBudget,
+    right_by_number,
+    sufficient_frames,
+    train_budget,
+)
+from agents.ocsampler.networks import ranked
+from agents.ocsampler.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
+from agents.ocsampler.settings import OCSamplerSettings
+from agents.ocsampler.training_videos import TrainingVideos
 from video_env.models.backbones import FrameNetwork
 
 

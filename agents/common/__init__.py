@@ -1,0 +1,1 @@
+"""What the agents share: their files, the training loop, several processes, released checkpoints."""
