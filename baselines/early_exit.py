@@ -16,7 +16,7 @@ from video_env.data.sampling import coarse_to_fine
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule, confidences, thresholds_for
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 
 TOGETHER = 256  # videos whose features are in memory at once
 

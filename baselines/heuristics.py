@@ -11,7 +11,7 @@ from video_env.cache.store import Cache
 from video_env.data.sampling import candidate_indices
 from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 
 
 class FixedSubsets:

@@ -11,7 +11,7 @@ from video_env.cache.store import Cache
 from video_env.data.patches import grid_corners
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 
 
 class FixedPatches:

@@ -24,7 +24,7 @@ from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_choice, require_positive, require_seed
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 from video_env.files import delete
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device

@@ -31,7 +31,7 @@ from compare.run_folder import difference
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
-from video_env.evaluation.evaluate import Entry, Training
+from video_env.evaluation.protocols import Entry, Training
 from video_env.files import alone, delete
 from video_env.models.tensors import read_tensors
 

@@ -28,7 +28,7 @@ from compare.entries import (
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
-from video_env.evaluation.evaluate import Entry
+from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, method
 
 

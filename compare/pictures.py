@@ -11,8 +11,8 @@ from compare.run_folder import Run
 from compare.summary import in_order
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES
-from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_patches, plot_selections
+from video_env.evaluation.results import selects_patches
 from video_env.evaluation.selections import write_selections
 
 Strip = tuple[str, np.ndarray, bool | None]

@@ -20,7 +20,7 @@ from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
 from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
-from video_env.evaluation.evaluate import Entry
+from video_env.evaluation.protocols import Entry
 from video_env.files import sha256_of
 from video_env.models.classifiers import NAME as CLASSIFIER
 from video_env.models.encoders import CacheEncoder

@@ -30,9 +30,11 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive
 from video_env.evaluation import registry
 from video_env.evaluation.budget import Metric
-from video_env.evaluation.evaluate import Entry, evaluate, join_results, read_results, write_results
+from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.plots import plot_learning
+from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, Method
+from video_env.evaluation.results import join_results, read_results, write_results
 from video_env.evaluation.tables import read_table
 from video_env.files import alone, clear_leftovers, write_bytes
 from video_env.models.device import resolve_device

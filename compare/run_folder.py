@@ -32,7 +32,7 @@ import pandas as pd
 import video_env
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import read_results
+from video_env.evaluation.results import read_results
 from video_env.evaluation.tables import read_table
 from video_env.files import alone, plain_name, write_bytes
 from video_env.models.device import processor_name

@@ -9,8 +9,8 @@ import pandas as pd
 from baselines.sb3 import ALGORITHMS
 from compare.published_figures import reported_figures
 from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
-from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import plot_curve
+from video_env.evaluation.results import selects_patches
 from video_env.evaluation.tables import read_table
 from video_env.files import write_bytes
 

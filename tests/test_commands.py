@@ -30,7 +30,7 @@ from video_env.data.demo import DemoData
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation import registry
-from video_env.evaluation.evaluate import read_results
+from video_env.evaluation.results import read_results
 from video_env.evaluation.selections import write_selections
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining

@@ -35,7 +35,8 @@ from video_env.evaluation.differences import (
     paired_curves,
     saving_at_equal_accuracy,
 )
-from video_env.evaluation.evaluate import Entry, read_results, write_results
+from video_env.evaluation.protocols import Entry
+from video_env.evaluation.results import read_results, write_results
 
 registry.load()
 QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.epochs", "1"]
@@ -148,7 +149,7 @@ from dataclasses import dataclass
 import numpy as np
 from baselines.heuristics import FixedSubsets
 from video_env.evaluation.registry import Job, method
-from video_env.evaluation.evaluate import Entry
+from video_env.evaluation.protocols import Entry
 
 @dataclass(frozen=True)
 class Settings:

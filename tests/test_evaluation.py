@@ -14,8 +14,10 @@ from video_env.cache.store import Cache
 from video_env.envs.frame_select import FrameSelect
 from video_env.errors import InputError
 from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
-from video_env.evaluation.evaluate import Entry, evaluate, read_results, write_results
+from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
+from video_env.evaluation.protocols import Entry
+from video_env.evaluation.results import read_results, write_results
 
 
 def test_mean_average_precision_by_hand() -> None:

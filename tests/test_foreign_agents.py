@@ -31,7 +31,7 @@ from tests.conftest import write_patch_cache
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import read_results
+from video_env.evaluation.results import read_results
 from video_env.files import sha256_of
 from video_env.models.backbones import read_checkpoint
 

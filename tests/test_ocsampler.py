@@ -24,7 +24,8 @@ from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train
 from tests.conftest import write_known_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import Entry, evaluate
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.protocols import Entry
 
 
 def probability_by_orders(p: list[float], chosen: list[int]) -> float:

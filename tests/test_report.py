@@ -30,7 +30,8 @@ from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.budget import summarise
-from video_env.evaluation.evaluate import evaluate, write_results
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.results import write_results
 
 # What a data set may call a video or a class.
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"é\" "

@@ -30,7 +30,8 @@ from tests.conftest import write_known_patch_cache, write_patch_cache
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import Entry, evaluate
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.protocols import Entry
 
 CACHED = {"cache": str(PACKAGED_CACHE)}
 

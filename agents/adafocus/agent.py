@@ -42,7 +42,7 @@ from agents.common.training_loop import Stage, is_finished
 from agents.common.work_clock import WorkClock
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 from video_env.files import write_bytes
 from video_env.models.backbones import evaluating, load_state
 from video_env.models.classifiers import Classifier, build_classifier, load_classifier

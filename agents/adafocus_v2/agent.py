@@ -31,7 +31,7 @@ from video_env.evaluation.conditional_exit import (
     confidences,
     thresholds_for,
 )
-from video_env.evaluation.evaluate import Recognition
+from video_env.evaluation.protocols import Recognition
 from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device

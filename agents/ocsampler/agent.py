@@ -40,7 +40,7 @@ from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device

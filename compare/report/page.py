@@ -28,8 +28,8 @@ from compare.report.gallery import gallery_blocks
 from compare.run_folder import REPORT, Run
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
-from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.plots import BOUNDS
+from video_env.evaluation.results import selects_patches
 from video_env.files import write_bytes
 
 MOST_VIDEOS = 2000

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.integrate import trapezoid
 
 from video_env.evaluation.differences import difference_at_equal_cost, paired_curves
-from video_env.evaluation.evaluate import selects_patches
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
+from video_env.evaluation.results import selects_patches
 
 Metric = Literal["top1", "mean_average_precision"]
 METRICS = {"top1": "top-1", "mean_average_precision": "mAP"}

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import Entry
+from video_env.evaluation.protocols import Entry
 from video_env.files import plain_name
 
 ENTRY_POINTS = "video_env.methods"
