@@ -120,7 +120,7 @@ class Entry:
         for name, value in self.setting.items():
             if name in COLUMNS or name.startswith("seconds_to_"):
                 raise InputError(
-                    f"setting of {self.method}: {name} is another column of result tables; choose another name"
+                    f"setting of {self.method}: {name} is another column of result tables, choose another"
                 )
             if not isinstance(value, int | float | str):
                 raise InputError(

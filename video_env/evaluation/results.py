@@ -7,7 +7,7 @@ A result table has one row per video:
 | `method` | the method's id, such as `ocsampler-budget` |
 | `title` | the name that people read, such as `OCSampler, budget` |
 | `family` | what it belongs to, such as `ocsampler`; `bound` for what no method can be measured by alone |
-| `num_frames`, `cost_per_gflop`, `patch_size`, ... | the setting, its point on the curve: one column for each part |
+| `num_frames`, `cost_per_gflop`, `patch_size`, ... | the setting, its point on the curve: a column each |
 | `seed` | of its training |
 | `split`, `data` | which videos: the split, and the annotations' fingerprint |
 | `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
@@ -21,8 +21,8 @@ A result table has one row per video:
 | `training_seconds` | that the method's own training took |
 | `machine` | where it was tested: speeds of different ones are not compared |
 
-A column that is none of these, nor of the tables made of them, belongs to the setting; it is empty for methods
-that have no such setting. A method and its setting are a *point*.
+A column that is none of these, nor of the tables made of them, belongs to the setting; it is empty for
+methods that have no such setting. A method and its setting are a *point*.
 """
 
 from __future__ import annotations

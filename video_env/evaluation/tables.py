@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-TEXT = ("video", "path", "reason", "method", "setting", "claim", "measure", "unit")
+TEXT = ("video", "path", "reason", "method", "title", "family", "setting", "claim", "measure", "unit")
 """Columns that hold text, whatever it looks like: a video may be called 00001 or NA, a method nan."""
 
 
