@@ -30,13 +30,13 @@ from video_env.cache.store import Cache
 from video_env.data.annotations import READERS
 from video_env.errors import InputError, require_seed
 from video_env.evaluation.budget import Metric, summarise
-from video_env.evaluation.conditional_exit import ExitRule
 from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.results import read_results, write_results
 from video_env.evaluation.selections import write_selections
 from video_env.evaluation.tables import read_table
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.classifiers import read_classifier
+from video_env.models.conditional_exit import ExitRule
 from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded

@@ -30,9 +30,9 @@ from baselines.tuned import Tuned
 from compare.run_folder import difference
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.protocols import Entry, Training
 from video_env.files import alone, delete
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.models.tensors import read_tensors
 
 ONE_STEP, PATCH_SELECT = "FrameSelectOneStep-v0", "PatchSelect-v0"

@@ -27,9 +27,9 @@ from compare.entries import (
 )
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, method
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 
 
 def _require_unset(training: Any, **given_by: str) -> None:

@@ -19,10 +19,10 @@ from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.protocols import Entry
 from video_env.files import sha256_of
 from video_env.models.classifiers import NAME as CLASSIFIER
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.models.encoders import CacheEncoder
 from video_env.models.patch_arrays import add_patches
 from video_env.models.recognizers import NAME, store_recognizer
