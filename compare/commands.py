@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from agents.adafocus.settings import AdaFocusSettings
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.common import processes
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare import entries
@@ -34,6 +33,7 @@ from video_env.evaluation.evaluate import evaluate as evaluate_entry
 from video_env.evaluation.results import read_results, write_results
 from video_env.evaluation.selections import write_selections
 from video_env.evaluation.tables import read_table
+from video_env.models import processes
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.classifiers import read_classifier
 from video_env.models.conditional_exit import ExitRule

@@ -47,7 +47,7 @@ class DemoSettings:
         still_images: how many still images stand in for pretraining.
         stills: how they are learned.
         backbone: how the recognizer's backbone learns the videos.
-        skim: how the skim network learns to foretell the backbone's features.
+        skim: how the backbone's features are distilled into the skim network.
         recognizer: how the recognizer is trained on the features.
     """
 

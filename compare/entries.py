@@ -17,9 +17,8 @@ from agents.adafocus.agent import AdaFocus
 from agents.adafocus.settings import CLASSIFIER, AdaFocusSettings
 from agents.adafocus_v2.agent import AdaFocusV2
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.common import processes
-from agents.common.agent_files import read_agent, require_seen
-from agents.ocsampler.agent import ENTRIES, OCSampler
+from agents.common.agent_files import read_agent
+from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
@@ -32,6 +31,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import Entry, Training
 from video_env.files import alone, delete
+from video_env.models import processes
 from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.models.tensors import read_tensors
 
@@ -78,9 +78,10 @@ def train_ocsampler(
     )
     with alone(file, checkpoint):
         if file.is_file():
-            finished = read_agent(file, "OCSampler", ENTRIES)
+            finished = read_agent(file, "OCSampler")
+            found = {"settings": finished.settings, "trained_on": finished.trained_on}
             wanted = {"settings": asdict(settings), "trained_on": agent.trained_on}
-            _require_same_training(file, finished, wanted)
+            _require_same_training(file, found, wanted)
             delete(checkpoint)  # of a call that ended between its last two steps
             return OCSampler.load(file, cache=cache, device=device)
         agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
@@ -283,7 +284,7 @@ def saved_entry(
     record = read_sb3_record(file)
     settings = record.settings
     require_shapes(file, record, cache)
-    require_seen(file, record.sees, cache)
+    cache.require_sources(record.sees, of=f"agent {file}")
     policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
     count = _count(asdict(settings) | record.tuned.record())
     return Entry(

@@ -130,9 +130,9 @@ def test_time_before_an_interruption_counts(
     """Interrupted after every epoch of every stage, after every shard of the caching, and between that and
     the note of how long it took: at least as much time is stated as was worked."""
     from agents.adafocus.network_training import NetworkStages
-    from agents.common.training_loop import Stage
     from video_env.cache.jobs import Job
     from video_env.models.encoders import CacheEncoder
+    from video_env.models.training_loop import TrainingLoop
 
     share = len(frames.rows("train")) / len(frames)
     worked = dict.fromkeys(range(4), 0.0)
@@ -156,16 +156,17 @@ def test_time_before_an_interruption_counts(
 
         return wrapped
 
-    run = Stage.run
+    run = TrainingLoop.run
 
-    def slow_run(stage: Stage, *arguments: Any) -> float:
-        stage.epoch = slow(stage.epoch, stage.number, 1)
-        return run(stage, *arguments)
+    def slow_run(loop: TrainingLoop, *arguments: Any) -> float:
+        stage = int(loop.name.removeprefix("AdaFocus, stage ")[0])
+        loop.epoch = slow(loop.epoch, stage, 1)
+        return run(loop, *arguments)
 
-    monkeypatch.setattr(Stage, "run", slow_run)
+    monkeypatch.setattr(TrainingLoop, "run", slow_run)
     monkeypatch.setattr(CacheEncoder, "__call__", slow(CacheEncoder.__call__, 1, share))
     for owner, name, times in (
-        (Stage, "_save", 99),
+        (TrainingLoop, "_save", 99),
         (Job, "commit", 99),
         (NetworkStages, "cache_patches", 1),
     ):
@@ -221,7 +222,7 @@ def test_interrupted_stages_go_on_to_the_same_result(
         return wrapped
 
     for module, name, at in (
-        (NetworkStages, "_foretelling", 2), (NetworkStages, "_random_patch_losses", 2),
+        (NetworkStages, "_distilling", 2), (NetworkStages, "_random_patch_losses", 2),
         (adafocus_networks, "add_patches", 1), (adafocus_policy, "roll_out", 4),
         (adafocus_policy, "loss_at_every_step", 2),
     ):  # fmt: skip
@@ -250,6 +251,9 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
     assert cache is not None
     again = AdaFocus.load(tmp_path / "agent.pt", cache=cache, device="cpu")
     assert again.settings == trained.settings
+    assert again.stage_seconds == trained.stage_seconds
+    assert again.stage_history == trained.stage_history
+    assert [len(again.stage_history[stage]) for stage in range(4)] == [2] * 4
     assert again.gflops == trained.gflops
     tables = [evaluate(adafocus_entry(agent), cache, "test") for agent in (trained, again)]
     for name in ("prediction", "gflops", "frames", "exit_after"):
@@ -443,12 +447,12 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
             frames, replace(QUICK, glance_weights=str(tmp_path / "wrong.pth")), folder=tmp_path, device="cpu"
         )
     other = AdaFocus(frames, replace(QUICK, seed=3), folder=trained._folder, device="cpu")
-    with pytest.raises(InputError, match=r"stage-0\.pt: made with other settings: seed 0, now 3"):
+    with pytest.raises(InputError, match=r"stage-0\.pt: made with other settings: seed 0 there, 3 asked for"):
         other.learn()
     trained.save(tmp_path / "agent.pt")
     with pytest.raises(
         InputError,
-        match="trained on glance made with .* small_glance, .* cache .* has it with .* network elsewhere",
+        match="cache .* has glance made otherwise than what it was trained on: .*network elsewhere there, small",
     ):
         AdaFocus.load(tmp_path / "agent.pt", cache=known)
     with pytest.raises(CacheError, match="no array 'glance'.*made by: video-env cache add"):
@@ -518,7 +522,7 @@ def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, foretell"),  # type: ignore[arg-type]
+        (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, distil"),  # type: ignore[arg-type]
         (lambda: RandomPatchTraining(epochs=0), "epochs: found 0"),
         (lambda: PolicyTraining(reward="luck"), "reward 'luck': expected one of contrast"),
         (lambda: ClassifierTraining(optimiser="lbfgs"), "optimiser 'lbfgs'"),  # type: ignore[arg-type]

@@ -301,7 +301,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     ):
         assert torch.equal(own, other), name
     assert [entry["loss"] for entry in whole.history] == [entry["loss"] for entry in again.history]
-    with pytest.raises(InputError, match="made with other settings: .*epochs 3, now 4"):
+    with pytest.raises(InputError, match="made with other settings: .*epochs 3 there, 4 asked for"):
         AdaFocusV2(frames_cache, replace(settings, epochs=4), folder=tmp_path / "cut").learn()
 
 

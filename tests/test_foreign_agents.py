@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from agents.common.training_loop import is_finished
 from agents.released import load_released
 from baselines.sb3 import ALGORITHMS, SB3Settings, make_environments
 from baselines.sb3_files import load_sb3, read_sb3_record
@@ -34,6 +33,7 @@ from video_env.errors import InputError
 from video_env.evaluation.results import read_results
 from video_env.files import sha256_of
 from video_env.models.backbones import read_checkpoint
+from video_env.models.training_loop import is_finished
 
 # Of every algorithm as few steps as it takes to have weights of its own.
 QUICK: dict[str, dict[str, Any]] = {

@@ -23,13 +23,14 @@ from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
-from tests.conftest import GFLOPS
+from tests.conftest import GFLOPS, interrupt_after
 from video_env.cache.changes import add_arrays
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.training_loop import is_finished
 from video_env.models.verdicts import Verdicts
 
 FROM_FRAMES = OCSamplerSettings(
@@ -191,17 +192,12 @@ def test_interrupted_training_from_frames_ends_the_same(
 ) -> None:
     settings = replace(FROM_FRAMES, epochs=4, cost_per_gflop=0.4, budget_epochs=2)
     whole = OCSampler(needing, settings, device="cpu").learn()
-    save = OCSampler.save
-
-    def save_then_fail(self: OCSampler, *arguments: object) -> None:
-        save(self, *arguments)  # type: ignore[arg-type]
-        if self.epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(OCSampler, "save", save_then_fail)
-    with pytest.raises(KeyboardInterrupt):
-        OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
-    monkeypatch.undo()
+    for saves in (2, 2, 1):  # two epochs, the other two, and the budget
+        interrupt_after(saves, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
+        monkeypatch.undo()
+    assert is_finished(tmp_path / "checkpoint")
     resumed = OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name

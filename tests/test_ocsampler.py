@@ -21,7 +21,7 @@ from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
 from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
-from tests.conftest import write_known_cache
+from tests.conftest import interrupt_after, write_known_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
@@ -121,6 +121,9 @@ def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
     agent = OCSampler(known_cache, OCSamplerSettings(epochs=2), device="cpu").learn()
     agent.save(tmp_path / "agent.pt")
     again = saved_entry(tmp_path / "agent.pt", known_cache, device="cpu").policy
+    assert isinstance(again, OCSampler)
+    assert (again.training_seconds, again.history) == (agent.training_seconds, agent.history)
+    assert len(again.history) == 2
     observation = {"features": known_cache["skim"][:].astype(np.float32)}
     assert np.array_equal(agent.predict(observation)[0], again.predict(observation)[0])
     single, _ = agent.predict({"features": observation["features"][3]})
@@ -193,7 +196,7 @@ def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) ->
     for name in ("a.pt", "b.zip"):
         with pytest.raises(
             InputError,
-            match=rf"{name}: was trained on skim made with network elsewhere, .* cache .* network small_skim",
+            match=rf"{name}: cache .* has skim made otherwise .* network small_skim there, elsewhere asked for",
         ):
             saved_entry(tmp_path / name, Cache(other.path))
     with pytest.raises(
@@ -208,22 +211,19 @@ def test_interrupted_training_ends_the_same(
     settings = OCSamplerSettings(epochs=6, batch_size=8)
     whole = OCSampler(known_cache, settings, device="cpu").learn()
     checkpoint = tmp_path / "checkpoint"
-    save = OCSampler.save
-
-    def save_then_fail(self: OCSampler, *arguments: object) -> None:
-        save(self, *arguments)  # type: ignore[arg-type]
-        if self.epoch == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(OCSampler, "save", save_then_fail)
+    interrupt_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
     monkeypatch.undo()
     resumed = OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+    assert resumed.training_seconds >= resumed.history[-1]["seconds"] > resumed.history[2]["seconds"]
     other = OCSampler(known_cache, OCSamplerSettings(epochs=6, batch_size=16), device="cpu")
-    with pytest.raises(InputError, match=r"checkpoint .*batch_size=8.*expected .*batch_size=16"):
+    with pytest.raises(
+        InputError, match=r"checkpoint: made with other settings: batch_size 8 there, 16 asked"
+    ):
         other.learn(checkpoint=checkpoint)
 
 

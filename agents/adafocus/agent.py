@@ -10,8 +10,8 @@ expensive network looks at the patch; a classifier over time joins both. Four st
 3. ``fine_tune_classifier``: the classifier learns the patches that the policy chooses.
 
 The published recipe starts from ImageNet weights. On the built-in data, which has none, the recognizer's
-own backbone takes their place for the focus network, and the glance network learns to foretell that
-backbone's features from its much smaller input.
+own backbone takes their place for the focus network, and the features of that backbone are distilled into the
+glance network, whose input is much smaller.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 
 from agents.adafocus.network_training import NetworkStages
 from agents.adafocus.patch_policy import PatchPolicy
-from agents.adafocus.policy_training import PolicyStages
+from agents.adafocus.policy_training import PolicyStages, patch_shape
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
     CLASSIFIER,
@@ -37,8 +37,8 @@ from agents.adafocus.settings import (
     AdaFocusSettings,
     read_settings,
 )
-from agents.common.agent_files import read_agent, require_seen, understanding, write_agent
-from agents.common.training_loop import Stage, is_finished
+from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
+from agents.common.training_log import TrainingLog
 from agents.common.work_clock import WorkClock
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
@@ -49,8 +49,10 @@ from video_env.models.classifiers import Classifier, build_classifier, load_clas
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.training_loop import TrainingLoop, is_finished
 
-ENTRIES = {"settings", "trained_on", "sees", "seconds", "shape", "policy", "classifier_config", "classifier"}
+PARTS = ("policy", "classifier", "classifier_config")
+"""What an agent's file holds of networks."""
 _SETTINGS = (
     ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks"),
     ("patch_size", "classifier", "hidden", "random_patches"),
@@ -80,8 +82,7 @@ class AdaFocus:
         networks: glance and focus network, and stages 0 and 1; None where the cache came with patches.
         gflops: counted cost of one decision in 10^9 multiply-adds.
         stage_seconds: that each stage took, by its number; ``training_seconds`` is their sum.
-        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far; of stages
-            that ran, or were read from their files, in this session.
+        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far.
         trained_on: tells the data apart that it was trained on.
         sees: the networks of the glances and patches that it sees (``Cache.sources``), from stage 1 on.
 
@@ -159,7 +160,7 @@ class AdaFocus:
         """Stage 0: the glance and the focus network learn the videos; see ``NetworkTraining``.
 
         Raises:
-            CacheError: the cache lacks frames, or the embedding that shall be foretold.
+            CacheError: the cache lacks frames, or the embedding that shall be distilled.
             InputError: the cache has patches already, or a checkpoint is of other settings.
         """
         self._require_networks(NETWORKS)
@@ -246,13 +247,15 @@ class AdaFocus:
             InputError: there is no policy yet.
         """
         policy = self._acting_policy()
-        saved = {
-            "agent": "AdaFocus", "settings": asdict(self.settings), "trained_on": self.trained_on,
-            "sees": self.sees, "seconds": self.stage_seconds, "shape": self._shape(),
+        parts = {
             "policy": policy.state_dict(), "classifier": self.classifier.state_dict(),
             "classifier_config": self.classifier.config,
         }  # fmt: skip
-        write_agent(Path(path), saved)
+        record = AgentRecord(
+            "AdaFocus", asdict(self.settings), self.trained_on, self._shape(), self.sees, self.stage_seconds,
+            self.stage_history, parts,
+        )  # fmt: skip
+        write_agent(Path(path), record)
 
     @classmethod
     def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocus:
@@ -267,22 +270,18 @@ class AdaFocus:
         Raises:
             InputError: the file is missing or holds no AdaFocus, or it does not fit the cache.
         """
-        saved = read_agent(Path(path), "AdaFocus", ENTRIES)
+        saved = read_agent(Path(path), "AdaFocus", *PARTS)
         with understanding(Path(path)):
             agent = cls.__new__(cls)
-            agent._begin(read_settings(saved["settings"]), cache, None, device)
-            agent.trained_on, agent.stage_seconds = saved["trained_on"], saved["seconds"]
-            require_seen(Path(path), saved["sees"], agent._cache)
-            classifier = build_classifier(saved["classifier_config"])
-            load_state(classifier, saved["classifier"], where=f"agent {path}")
+            agent._begin(read_settings(saved.settings), cache, None, device)
+            agent.trained_on, agent.stage_seconds = saved.trained_on, saved.seconds
+            agent.stage_history = saved.history
+            saved.require_fits(Path(path), agent._cache, patch_shape(agent._cache))
+            classifier = build_classifier(saved.parts["classifier_config"])
+            load_state(classifier, saved.parts["classifier"], where=f"agent {path}")
             agent._use(agent._cache, classifier.to(agent.device).eval().requires_grad_(False))
-            if agent._shape() != saved["shape"]:
-                raise InputError(
-                    f"agent {path}: trained on glance maps and positions {saved['shape']}, cache "
-                    f"{agent._cache.path} has {agent._shape()}"
-                )
             policy = agent._built_policy()
-            load_state(policy, saved["policy"], where=f"agent {path}")
+            load_state(policy, saved.parts["policy"], where=f"agent {path}")
         return agent
 
     @classmethod
@@ -315,13 +314,14 @@ class AdaFocus:
         return None if self._folder is None else self._folder / f"stage-{stage}.pt"
 
     def _run(self, number: int, log_folder: Path | None = None) -> None:
-        stage = self._stage(number)
-        self.stage_seconds[number] = stage.run(self._file(number), log_folder)
-        self.stage_history[number] = stage.history
+        loop = self._loop(number)
+        log = TrainingLog(log_folder, f"stage-{number}")
+        self.stage_seconds[number] = loop.run(self._file(number), log)
+        self.stage_history[number] = loop.history
         if number == RANDOM_PATCHES:
             self._cache_patches()
 
-    def _stage(self, number: int) -> Stage:
+    def _loop(self, number: int) -> TrainingLoop:
         record = self._record(number)
         if number < POLICY:
             assert self.networks is not None

@@ -24,7 +24,7 @@ class NetworkTraining:
 
     Attributes:
         method: classify (both networks learn the video's label from single frames, as published), or
-            foretell (the glance network learns to foretell the cache's ``embedding`` of each frame, and the
+            distil (the cache's ``embedding`` of each frame is distilled into the glance network, and the
             focus network is left as it is: for focus weights that know the videos already, where no single
             frame decides the label).
         epochs: passes over the training videos.
@@ -35,7 +35,7 @@ class NetworkTraining:
         weight_decay: the optimiser's.
     """
 
-    method: Literal["classify", "foretell"] = "foretell"
+    method: Literal["classify", "distil"] = "distil"
     epochs: int = 6
     batch_size: int = 32
     frames_per_video: int = 12
@@ -45,7 +45,7 @@ class NetworkTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate")
-        require_choice("method", self.method, ("classify", "foretell"))
+        require_choice("method", self.method, ("classify", "distil"))
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
@@ -198,13 +198,15 @@ PUBLISHED = AdaFocusSettings(
 
 
 def read_settings(record: dict[str, Any]) -> AdaFocusSettings:
-    """Settings from ``asdict`` of them."""
+    """Settings from ``asdict`` of them, read back from a file."""
     parts = dict(record)
     for name, kind in (
         ("networks", NetworkTraining), ("random_patches", RandomPatchTraining), ("policy", PolicyTraining),
         ("fine_tuning", ClassifierTraining),
     ):  # fmt: skip
         parts[name] = {**parts[name]}
+        if parts[name].get("method") == "foretell":  # as earlier versions called it
+            parts[name]["method"] = "distil"
         if name == "policy":
             parts[name]["coefficients"] = PPOCoefficients(**parts[name]["coefficients"])
         parts[name] = kind(**parts[name])

@@ -166,6 +166,12 @@ class RunningMaxClassifier(Classifier):
 CLASSIFIERS: dict[str, type[Classifier]] = {"gru": GRUClassifier, "running_max": RunningMaxClassifier}
 
 
+def loss_at_every_step(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of scores [B, T, C] after every frame with targets [B, C]."""
+    repeated = targets[:, None].expand(-1, scores.shape[1], -1)
+    return F.cross_entropy(scores.flatten(0, 1).float(), repeated.flatten(0, 1))
+
+
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """A classifier from its ``config``.
 

@@ -31,7 +31,7 @@ class SmallTraining:
     Attributes:
         weights: what the recognizer's backbone starts from: ``random``, or a file of weights.
         backbone: how the recognizer's backbone learns the videos' labels.
-        skim: how the skim network learns to foretell the backbone's features.
+        skim: how the backbone's features are distilled into the skim network.
     """
 
     weights: str = "random"
