@@ -86,8 +86,9 @@ class OCSampler:
             )
         if settings.estimator == "exact" and "subset_confidence" not in cache:
             raise InputError(
-                f"estimator exact: cache {cache.path} has no subset table (made by video-env train "
-                "recognizer, for up to 12 candidate frames)"
+                f"estimator exact: cache {cache.path} has no subset table, which a recognizer has for up to "
+                "12 candidate frames",
+                needs="subset_confidence",
             )
         seen = "skim" if settings.skim == "cached" else "frames"
         self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
@@ -175,8 +176,8 @@ class OCSampler:
         checkpoint: Path | None = None,
         callback: Callable[[OCSampler], None] | None = None,
     ) -> OCSampler:
-        """Train for the settings' epochs, then the frame-number budget if there is one. An agent that this has
-        trained already is left as it is.
+        """Train for the settings' epochs, then the frame-number budget if there is one. An agent that was
+        trained already stays as it is.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard.
@@ -361,8 +362,8 @@ def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) ->
     if facts[0] != facts[1] or strange or drawn.sources(*sees) != sees:
         raise InputError(
             f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
-            "number of candidates, classes, recognizer and skim network (made by video-env cache "
-            "--random-epoch 1 --like)"
+            "number of candidates, classes, recognizer and skim network",
+            needs="redrawn-cache",
         )
     return drawn
 

@@ -33,18 +33,7 @@ from video_env.errors import InputError
 from video_env.files import sha256_of
 from video_env.settings import difference
 
-__all__ = ["MADE_BY", "Cache", "CacheError", "CachedArray", "open_cache", "read_meta", "write_meta"]
-
-# How a user makes an array that is missing.
-MADE_BY = {
-    "frames": "video-env cache (with --keep-frames)",
-    "skim": "video-env cache, or video-env train recognizer --network small",
-    "embedding": "video-env cache, or video-env train recognizer --network small",
-    "subset_confidence": "video-env train recognizer (up to 12 candidate frames)",
-    "subset_prediction": "video-env train recognizer (up to 12 candidate frames)",
-    "glance": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
-    "patches": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
-}
+__all__ = ["Cache", "CacheError", "CachedArray", "open_cache", "read_meta", "write_meta"]
 
 
 class Cache:
@@ -101,9 +90,8 @@ class Cache:
 
     def __getitem__(self, name: str) -> CachedArray:
         if name not in self._arrays:
-            hint = f"; made by: {MADE_BY[name]}" if name in MADE_BY else ""
             raise CacheError(
-                f"cache {self.path} has no array {name!r}; it has {', '.join(self.arrays)}{hint}"
+                f"cache {self.path} has no array {name!r}; it has {', '.join(self.arrays)}", needs=name
             )
         return self._arrays[name]
 

@@ -5,7 +5,7 @@ A method is a function that gives its entries, one for each point on its curve, 
     @method("every-second", about="every second candidate", settings=Settings())
     def every_second(job: Job, settings: Settings) -> list[Entry]: ...
 
-Where the module is imported, the method is in the table: ``video-env compare --modules my_module``, or an
+Where the module is imported, the method is in the table: by a command's option ``modules``, or by an
 installed package that names it in the entry-point group ``video_env.methods``.
 """
 
@@ -171,7 +171,7 @@ def find(names: Iterable[str]) -> list[Method]:
     for name in names:
         if name not in _TABLE:
             raise InputError(
-                f"method {name!r}: expected one of {', '.join(_TABLE)}, or one of your own (--modules)"
+                f"method {name!r}: expected one of {', '.join(_TABLE)}, or one of your own", needs="method"
             )
         if names.count(name) > 1:
             raise InputError(f"method {name!r}: named twice")

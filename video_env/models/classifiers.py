@@ -206,10 +206,7 @@ def load_classifier(cache: Cache, device: str | torch.device = "cpu") -> Classif
     """
     file = cache.path / "networks" / f"{NAME}.safetensors"
     if file.name not in cache.meta["networks"]:
-        raise CacheError(
-            f"cache {cache.path} has no classifier over glances and patches; made by: video-env cache add, "
-            "or video-env train adafocus"
-        )
+        raise CacheError(f"cache {cache.path} has no classifier over glances and patches", needs=NAME)
     file = cache.network_file(file.name)
     try:
         with safe_open(file, "pt") as entries:

@@ -116,7 +116,7 @@ def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) ->
         raise InputError(
             f"batch_size {settings.batch_size}: of the {len(rows)} training videos, of one candidate frame "
             "each, a step would see a single frame, which cannot be normalised; expected another batch size, "
-            "more videos or candidates, or --hidden 0"
+            "more videos or candidates, or hidden 0"
         )
 
     def losses() -> Iterator[torch.Tensor]:
