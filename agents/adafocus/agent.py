@@ -16,7 +16,6 @@ glance network, whose input is much smaller.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 
 from agents.adafocus.network_training import NetworkStages
-from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.patch_caching import cache_in_folder, require_no_other_patches
+from agents.adafocus.patch_policy import PatchPolicy, glance_maps
 from agents.adafocus.policy_training import PolicyStages, patch_shape
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
@@ -36,14 +36,13 @@ from agents.adafocus.settings import (
     RANDOM_PATCHES,
     AdaFocusSettings,
     read_settings,
+    settings_of_stages,
 )
 from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
 from agents.common.training_log import TrainingLog
-from agents.common.work_clock import WorkClock
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
-from video_env.files import write_bytes
 from video_env.models.backbones import evaluating, load_state
 from video_env.models.classifiers import Classifier, build_classifier, load_classifier
 from video_env.models.cost import count_gflops
@@ -53,14 +52,6 @@ from video_env.models.training_loop import TrainingLoop, is_finished
 
 PARTS = ("policy", "classifier", "classifier_config")
 """What an agent's file holds of networks."""
-_SETTINGS = (
-    ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks"),
-    ("patch_size", "classifier", "hidden", "random_patches"),
-    ("policy",),
-    ("fine_tuning",),
-)
-"""By stage, which settings its result depends on, beside those of the stages before it."""
-
 METHODS = ("fine_tune_networks", "train_on_random_patches", "train_policy", "fine_tune_classifier")
 
 
@@ -180,7 +171,8 @@ class AdaFocus:
         self._require(NETWORKS)
         if RANDOM_PATCHES in self.stage_seconds:
             return
-        self._require_no_other_patches()
+        if self._folder is not None:
+            require_no_other_patches(self._folder, self._folder / f"stage-{RANDOM_PATCHES}.pt")
         self._run(RANDOM_PATCHES, log_folder)
 
     def train_policy(self, *, log_folder: Path | None = None) -> None:
@@ -227,7 +219,8 @@ class AdaFocus:
             InputError: there is no policy yet, or the observation is of another kind or shape.
         """
         policy = self._acting_policy()
-        maps, single = self._look(observation)
+        assert self.patch_cache is not None
+        maps, single = glance_maps(observation, self.patch_cache)
         last = torch.zeros(len(maps), policy.hidden) if state is None else torch.from_numpy(state)
         if episode_start is not None:
             last = last * ~torch.from_numpy(np.atleast_1d(episode_start).astype(bool))[:, None]
@@ -286,7 +279,7 @@ class AdaFocus:
 
     @classmethod
     def from_released(
-        cls, published: ReleasedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: ReleasedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocus:
         """An agent with the policy of a released checkpoint, to be evaluated, or its classifier fine-tuned,
         on a cache with glances and patches; the classifier is the cache's.
@@ -295,13 +288,13 @@ class AdaFocus:
             InputError: the cache lacks them, or its maps, positions or patches are of other sizes.
         """
         settings = replace(
-            PUBLISHED, patch_size=published.patch_size,
-            policy=replace(PUBLISHED.policy, hidden=published.policy.hidden),
+            PUBLISHED, patch_size=released.patch_size,
+            policy=replace(PUBLISHED.policy, hidden=released.policy.hidden),
         )  # fmt: skip
         opened = open_cache(cache)
         _ = opened[PATCHES]  # its error says how to make them
         agent = cls(opened, settings, device=device)
-        load_state(agent._built_policy(), published.policy.state_dict(), where="released policy")
+        load_state(agent._built_policy(), released.policy.state_dict(), where="released policy")
         agent.trained_on, agent.stage_seconds[POLICY] = "released checkpoint", 0.0
         return agent
 
@@ -319,7 +312,11 @@ class AdaFocus:
         self.stage_seconds[number] = loop.run(self._file(number), log)
         self.stage_history[number] = loop.history
         if number == RANDOM_PATCHES:
-            self._cache_patches()
+            assert self._folder is not None
+            assert self.networks is not None
+            cache, seconds = cache_in_folder(self.networks, self._folder, self._record(number))
+            self.stage_seconds[number] += seconds
+            self._use(cache, load_classifier(cache, self.device))
 
     def _loop(self, number: int) -> TrainingLoop:
         record = self._record(number)
@@ -333,33 +330,10 @@ class AdaFocus:
         return self._on_patches.classifier_stage(record, validate=self._validating)
 
     def _record(self, stage: int) -> dict[str, Any]:
-        """What a stage's result depends on: the settings of all stages up to it."""
-        settings = asdict(self.settings)
-        if self.networks is not None:
-            settings |= self.networks.weights
-        names = [name for each in range(self._first_stage, stage + 1) for name in _SETTINGS[each]]
-        return {
-            "cache": self.trained_on,
-            "seed": settings["seed"],
-            **{name: settings[name] for name in names},
-        }
-
-    def _cache_patches(self) -> None:
-        """The cache of stage 1's patches, complete and with its networks. The training videos' share of its
-        time is part of stage 1's: stages 2 and 3 look at no others."""
-        assert self._folder is not None
-        assert self.networks is not None
-        timed, out = self._folder / "caching-seconds.json", self._folder / "cache"
-        clock = WorkClock(self._folder / "caching-began.json", out)
-        if not timed.is_file():
-            clock.start()
-        cache = self.networks.cache_patches(out, self._record(RANDOM_PATCHES))
-        if not timed.is_file():
-            share = len(cache.rows("train")) / len(cache)
-            write_bytes(timed, json.dumps(clock.seconds() * share).encode())
-        clock.forget()
-        self.stage_seconds[RANDOM_PATCHES] += _seconds_in(timed)
-        self._use(cache, load_classifier(cache, self.device))
+        """What a stage's result depends on."""
+        weights = {} if self.networks is None else self.networks.weights
+        used = settings_of_stages(self.settings, weights, self._first_stage, stage)
+        return {"cache": self.trained_on, **used}
 
     def _use(self, cache: Cache, classifier: Classifier) -> None:
         """Make this cache the one that the policy acts on, and the policy its size."""
@@ -380,17 +354,6 @@ class AdaFocus:
             raise InputError(
                 f"stage {stage} ({METHODS[stage]}): cache {self._cache.path} has patches already, which this "
                 "stage would contradict; begin with stage 2 (train_policy)"
-            )
-
-    def _require_no_other_patches(self) -> None:
-        """An error where the folder's cache has patches of a stage 1 whose file is gone."""
-        assert self._folder is not None
-        file, out = self._file(RANDOM_PATCHES), self._folder / "cache"
-        gone = file is None or not file.is_file()
-        if gone and (out / "meta.json").is_file() and "classifier.safetensors" in Cache(out).meta["networks"]:
-            raise InputError(
-                f"{out}: holds the patches of another stage 1, whose file {file} is gone; delete it or "
-                "choose another folder"
             )
 
     def _require(self, stage: int) -> None:
@@ -417,37 +380,6 @@ class AdaFocus:
         if POLICY not in self.stage_seconds:
             raise InputError("this AdaFocus has no policy yet: run stage 2 (train_policy), or learn()")
         return self._built_policy()
-
-    def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, bool]:
-        """Glance maps float32 [B, D, h, w], and whether there is a single one without a batch."""
-        assert self.patch_cache is not None
-        expected = tuple(self._shape()[name] for name in ("channels", "height", "width"))
-        if "glance" in observation:
-            maps = np.asarray(observation["glance"])
-            if maps.shape[-3:] != expected or maps.ndim not in (3, 4):
-                raise InputError(f"glance: found shape {maps.shape}, expected [..., {expected}]")
-            return torch.from_numpy(maps.reshape(-1, *expected)).float(), maps.ndim == 3
-        if not {"video", "frame"} <= set(observation):
-            raise InputError(
-                f"observation: found {', '.join(observation)}, expected glance, or video and frame"
-            )
-        video, frame = (np.asarray(observation[name]) for name in ("video", "frame"))
-        last = self.patch_cache[GLANCE].row_shape[0] - 1
-        maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
-        maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
-        return torch.from_numpy(maps).float(), video.ndim == 1
-
-
-def _seconds_in(file: Path) -> float:
-    try:
-        seconds = float(json.loads(file.read_text()))
-    except (OSError, TypeError, ValueError):
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise InputError(
-            f"{file}: expected the seconds that caching the patches took; delete the folder to train anew"
-        )
-    return seconds
 
 
 def _require_patch_size(size: int, cache: Cache) -> None:

@@ -182,7 +182,7 @@ class PolicyStages:
         return torch.cat(glances), torch.cat(patches)
 
     def _maps_of(self, videos: np.ndarray) -> torch.Tensor:
-        """Glance maps of training videos (by position), [T, B, D, h, w], with the channels last in memory."""
+        """Glance maps of training videos (by number), [T, B, D, h, w], with the channels last in memory."""
         if self._maps is None:
             array = self.cache[GLANCE]
             low = self.settings.policy.rollout_precision == "bfloat16"
@@ -193,8 +193,8 @@ class PolicyStages:
             channels, height, width = array.row_shape[1:]
             shape = (len(self._rows), array.row_shape[0], height, width, channels)
             self._maps = torch.empty(shape, dtype=kind, device=self.device)
-            for position, row in enumerate(self._rows):
-                self._maps[position] = torch.from_numpy(array[int(row)]).movedim(1, -1)
+            for number, row in enumerate(self._rows):
+                self._maps[number] = torch.from_numpy(array[int(row)]).movedim(1, -1)
         chosen = self._maps.index_select(0, torch.from_numpy(videos).to(self.device))
         return chosen.movedim(-1, -3).transpose(0, 1)
 

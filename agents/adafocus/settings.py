@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from agents.adafocus.patch_ppo import PPOCoefficients
@@ -195,6 +195,31 @@ PUBLISHED = AdaFocusSettings(
     fine_tuning=ClassifierTraining(epochs=10, batch_size=64, optimiser="sgd", learning_rate=0.005),
 )  # fmt: skip
 """The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
+
+
+_OF_STAGES = (
+    ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks"),
+    ("patch_size", "classifier", "hidden", "random_patches"),
+    ("policy",),
+    ("fine_tuning",),
+)
+"""By stage, which settings its result depends on, beside those of the stages before it."""
+
+
+def settings_of_stages(
+    settings: AdaFocusSettings, weights: dict[str, str], first: int, last: int
+) -> dict[str, Any]:
+    """What the result of a stage depends on: the settings of all stages up to it.
+
+    Args:
+        settings: of the agent.
+        weights: what its networks start from, told apart by content, in place of the settings' words.
+        first: the first stage that is trained.
+        last: the stage.
+    """
+    known = asdict(settings) | weights
+    names = [name for stage in range(first, last + 1) for name in _OF_STAGES[stage]]
+    return {"seed": known["seed"], **{name: known[name] for name in names}}
 
 
 def read_settings(record: dict[str, Any]) -> AdaFocusSettings:

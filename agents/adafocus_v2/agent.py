@@ -6,7 +6,6 @@ The network is in ``network``, its training in ``training``, the exit's threshol
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.adafocus_v2.network import AdaFocusV2Network, build_network
+from agents.adafocus_v2.network import AdaFocusV2Network, build_network, gflops_per_frame
 from agents.adafocus_v2.settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.adafocus_v2.training import AdaFocusV2Training
 from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
@@ -34,7 +33,6 @@ from video_env.models.conditional_exit import (
     confidences,
     thresholds_for,
 )
-from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 from video_env.settings import difference
 
@@ -99,7 +97,7 @@ class AdaFocusV2:
         self.network = network.to(self.device).eval()
         # Only here: see AdaFocusV2Network.look.
         network.focus.to(memory_format=torch.channels_last)
-        self._gflops_per_frame = _gflops_per_frame(network)
+        self._gflops_per_frame = gflops_per_frame(network)
         self._order = coarse_to_fine(network.num_frames)
         self.confidences: dict[str, np.ndarray] = {}
         self._solved: dict[tuple[float, ExitRule], np.ndarray] = {}
@@ -285,7 +283,7 @@ class AdaFocusV2:
 
     @classmethod
     def from_released(
-        cls, published: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocusV2:
         """An agent with released weights, to be evaluated on a cache of frames; budgets need ``calibrate``.
 
@@ -293,17 +291,17 @@ class AdaFocusV2:
             InputError: the cache's frames or classes are not those of the weights.
         """
         settings = replace(
-            PUBLISHED, patch_size=published.patch_size, glance=published.glance.name,
-            glance_size=published.glance.input_size, hidden=published.classifier.hidden,
-            policy_hidden=published.policy_hidden,
+            PUBLISHED, patch_size=released.patch_size, glance=released.glance.name,
+            glance_size=released.glance.input_size, hidden=released.classifier.hidden,
+            policy_hidden=released.policy_hidden,
         )  # fmt: skip
-        shape = {"frame_size": published.frame_size, "num_frames": published.num_frames,
-                 "classes": published.classes}  # fmt: skip
+        shape = {"frame_size": released.frame_size, "num_frames": released.num_frames,
+                 "classes": released.classes}  # fmt: skip
         opened = open_cache(cache)
         if different := difference(_shape_of(opened), shape):
             raise InputError(f"released weights: do not fit cache {opened.path}: {different}")
         agent = cls._on(opened, settings, device, shape)
-        agent._use(published)
+        agent._use(released)
         agent.trained_on, agent._trained = "released checkpoint", True
         return agent
 
@@ -375,9 +373,9 @@ class AdaFocusV2:
     def _recognition(self, logits: torch.Tensor, points: torch.Tensor, exits: np.ndarray) -> Recognition:
         """Patches go back into time order."""
         read = np.arange(self.network.num_frames) < exits[:, None]
-        positions = np.where(read[..., None], points.float().cpu().numpy(), -1).astype(np.float32)
-        in_time = np.empty_like(positions)
-        in_time[:, self._order] = positions
+        chosen = np.where(read[..., None], points.float().cpu().numpy(), -1).astype(np.float32)
+        in_time = np.empty_like(chosen)
+        in_time[:, self._order] = chosen
         probabilities = logits.float().softmax(dim=-1).cpu().numpy()
         return Recognition(probabilities, in_time, exits, exits * self._gflops_per_frame)
 
@@ -389,13 +387,3 @@ def _shape_of(cache: Cache) -> dict[str, int]:
         "num_frames": cache.num_candidates,
         "classes": len(cache.classes),
     }
-
-
-def _gflops_per_frame(network: AdaFocusV2Network) -> float:
-    """Counted 10^9 multiply-adds of one frame, from the glance to the classifier's scores. Every frame costs
-    the same, so leaving after k of T frames costs k / T of the whole."""
-    shadow = copy.deepcopy(network).to("meta").eval()
-    size = network.frame_size
-    with torch.no_grad(), counted_gflops() as gflops:
-        shadow.step(torch.empty(1, 1, 3, size, size, device="meta"), None, 0)
-    return gflops()

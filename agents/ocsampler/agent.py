@@ -241,11 +241,11 @@ class OCSampler:
             if not deterministic:
                 scores = scores - torch.empty_like(scores).exponential_(generator=self._draws).log()
             order = ranked(scores)
-            position = order.argsort(dim=-1)
+            rank = order.argsort(dim=-1)
             if self.cost_per_gflop is None:
-                action = (1 - 2 * position / max(1, self.num_candidates - 1)).float()
+                action = (1 - 2 * rank / max(1, self.num_candidates - 1)).float()
             else:
-                action = (position < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
+                action = (rank < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
         return action.cpu().numpy().reshape(*lead, self.num_candidates), state
 
     def save(self, path: str | Path) -> None:
@@ -282,7 +282,7 @@ class OCSampler:
 
     @classmethod
     def from_released(
-        cls, published: ReleasedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: ReleasedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
     ) -> OCSampler:
         """An agent with the skim network and the policy of a released checkpoint, to be evaluated, or
         trained further, on a cache with frames.
@@ -290,12 +290,12 @@ class OCSampler:
         Raises:
             InputError: the checkpoint's N is larger than the cache's T, or the cache has no frames.
         """
-        settings = {**asdict(PUBLISHED), "num_frames": published.num_frames, "skim_weights": "random",
-                    "temporal_shift": published.skim.temporal_shift}  # fmt: skip
+        settings = {**asdict(PUBLISHED), "num_frames": released.num_frames, "skim_weights": "random",
+                    "temporal_shift": released.skim.temporal_shift}  # fmt: skip
         agent = cls(cache, OCSamplerSettings(**settings), device=device)
         assert agent.skim is not None
-        agent.skim.load_state_dict(published.skim.state_dict())
-        agent.policy.load_state_dict(published.policy.state_dict())
+        agent.skim.load_state_dict(released.skim.state_dict())
+        agent.policy.load_state_dict(released.policy.state_dict())
         agent.trained_on = "released checkpoint"
         agent.network.eval()
         return agent

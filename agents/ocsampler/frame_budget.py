@@ -91,14 +91,14 @@ def right_by_number(verdicts: Verdicts, video: np.ndarray, ranked: np.ndarray) -
 
     Args:
         verdicts: of the videos' split.
-        video: int64 [B], positions in it.
+        video: int64 [B], numbers within it.
         ranked: int64 [B, T], candidates from the best to the worst.
     """
     bits = subset_bits(ranked.shape[1])
     chosen = np.zeros(ranked.shape, np.int8)
     columns = []
-    for position in range(ranked.shape[1]):
-        np.put_along_axis(chosen, ranked[:, position, None], 1, axis=1)
+    for frame in range(ranked.shape[1]):
+        np.put_along_axis(chosen, ranked[:, frame, None], 1, axis=1)
         columns.append(verdicts.prediction(video, chosen, chosen @ bits) == verdicts.labels[video])
     return np.stack(columns, axis=1)
 

@@ -114,7 +114,7 @@ class OCSamplerTraining:
 
         Args:
             videos: of the training split.
-            batch: int64 [B], positions among them.
+            batch: int64 [B], numbers of some of them.
             log_probabilities: float [B, T], the policy's.
             count: frames of each set.
             generator: of the baseline's frames.
