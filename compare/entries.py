@@ -24,7 +24,7 @@ from baselines.heuristics import HEURISTICS, check_num_frames
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, patch_setting
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
-from baselines.sb3_files import is_whole, load_sb3, read_sb3_record, require_shapes, save_sb3
+from baselines.sb3_files import is_whole, load_sb3, read_sb3_record, require_fits, save_sb3
 from baselines.tuned import Tuned
 from compare.run_folder import difference
 from video_env.cache.store import Cache
@@ -283,8 +283,7 @@ def saved_entry(
         raise InputError(f"cost_per_gflop {cost_per_gflop}: {file} has no frame-number budget")
     record = read_sb3_record(file)
     settings = record.settings
-    require_shapes(file, record, cache)
-    cache.require_sources(record.sees, of=f"agent {file}")
+    require_fits(file, record, cache)
     policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
     count = _count(asdict(settings) | record.tuned.record())
     return Entry(
