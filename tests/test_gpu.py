@@ -28,7 +28,7 @@ from agents.ocsampler.set_probability import all_sets, log_probability_of_all_se
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings, train_sb3
 from baselines.sb3_files import load_sb3
-from tests.conftest import write_cache, write_patch_cache
+from tests.conftest import interrupt_after, write_cache, write_patch_cache
 from tests.golden import checks
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache
@@ -95,10 +95,12 @@ def test_auto_is_the_gpu() -> None:
     ],
     ids=["cached", "exact", "end to end"],
 )
-def test_ocsampler(tmp_path: Path, cache: Cache, options: dict[str, Any]) -> None:
+def test_ocsampler(
+    tmp_path: Path, cache: Cache, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = OCSamplerSettings(num_frames=3, epochs=2, budget_epochs=2, batch_size=8, **options)
     before = OCSampler(cache, settings, device="cpu")
-    agent = OCSampler(cache, settings, device=DEVICE).learn(checkpoint=tmp_path / "checkpoint.pt")
+    agent = OCSampler(cache, settings, device=DEVICE).learn()
     assert on_the_device(agent.network)
     assert moved(agent.policy, before.policy)
     videos = np.arange(len(cache))
@@ -115,7 +117,11 @@ def test_ocsampler(tmp_path: Path, cache: Cache, options: dict[str, Any]) -> Non
     assert np.array_equal(back.predict(observation)[0], chosen)
     drawn = agent.predict(observation, deterministic=False)[0]
     assert drawn.shape == chosen.shape
-    # A training that was interrupted there goes on here: all but the budget is done.
+    # A training that was interrupted there goes on here.
+    interrupt_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        OCSampler(cache, settings, device=DEVICE).learn(checkpoint=tmp_path / "checkpoint.pt")
+    monkeypatch.undo()
     resumed = OCSampler(cache, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint.pt")
     assert len(resumed.history) == 2
 

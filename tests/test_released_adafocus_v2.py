@@ -13,7 +13,7 @@ from agents.released import load_released
 from compare.cli import main
 from tests import golden
 from tests.golden import checks
-from tests.test_published import close
+from tests.test_released import close
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.metrics import mean_average_precision

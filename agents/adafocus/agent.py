@@ -9,8 +9,8 @@ expensive network looks at the patch; a classifier over time joins both. Four st
 2. ``train_policy``: PPO on the dynamics of PatchSelect-v0;
 3. ``fine_tune_classifier``: the classifier learns the patches that the policy chooses.
 
-The published recipe starts from ImageNet weights. On the built-in data, which has none, the recognizer's
-own backbone takes their place for the focus network, and the features of that backbone are distilled into the
+The published recipe starts from ImageNet weights. On the built-in data, which has none, the backbone
+of the cache's embedding takes their place for the focus network, and its features are distilled into the
 glance network, whose input is much smaller.
 """
 

@@ -29,9 +29,9 @@ class SmallTraining:
     """Settings of the small networks' training.
 
     Attributes:
-        weights: what the recognizer's backbone starts from: ``random``, or a file of weights.
-        backbone: how the recognizer's backbone learns the videos' labels.
-        skim: how the backbone's features are distilled into the skim network.
+        weights: what the embedding's backbone starts from: ``random``, or a file of weights.
+        backbone: how it learns the videos' labels.
+        skim: how its features are distilled into the skim network.
     """
 
     weights: str = "random"
