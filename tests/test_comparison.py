@@ -18,7 +18,7 @@ from agents.adafocus.settings import AdaFocusSettings
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare.claims import claims_page, measure_claims
-from compare.cli import main
+from compare.command_line.main import main
 from compare.entries import saved_entry
 from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
 from compare.published_figures import reported_figures

@@ -10,7 +10,7 @@ import torch
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.released import build_released, released_name
 from agents.released import load_released
-from compare.cli import main
+from compare.command_line.main import main
 from tests import golden
 from tests.golden import checks
 from tests.test_published import close
