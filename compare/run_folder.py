@@ -192,10 +192,10 @@ def require_no_links(folder: Path) -> None:
 
 
 _COLUMNS = {
-    "summary": {"method", "setting", "seeds", "top1", "gflops", "frames", "videos_per_second"},
-    "areas": {"method", "area", "gflops_low", "gflops_high"},
-    "training": {"method", "setting", "seed", "training_seconds"},
-    "learning": {"method", "setting", "seed", "seconds", "validation"},
+    "summary": {"method", "title", "family", "seeds", "top1", "gflops", "frames", "videos_per_second"},
+    "areas": {"method", "title", "family", "area", "gflops_low", "gflops_high"},
+    "training": {"method", "title", "family", "seed", "training_seconds"},
+    "learning": {"method", "title", "family", "seed", "seconds", "validation"},
     "claims": {
         "claim", "measure", "setting", "value", "low", "high", "unit", "verdict", "decides", "claim_verdict",
     },

@@ -11,13 +11,9 @@ TEXT = ("video", "path", "reason", "method", "title", "family", "setting", "clai
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A table that ``DataFrame.to_csv`` wrote. An empty field is a missing value; other text and every digit
-    of a number stay as they are.
+    """A table that ``DataFrame.to_csv`` wrote. An empty field is a missing value; other text stays itself.
 
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    return pd.read_csv(
-        file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""],
-        float_precision="round_trip",
-    )  # fmt: skip
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
