@@ -9,9 +9,9 @@ import numpy as np
 
 from video_env.cache.store import Cache
 from video_env.data.sampling import candidate_indices
-from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
+from video_env.models.verdicts import Verdicts
 
 
 class FixedSubsets:

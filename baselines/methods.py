@@ -17,10 +17,10 @@ from baselines.sb3_files import load_sb3, read_sb3_record, require_shapes, train
 from video_env.cache.sources import require_same_sources
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.patch_sizes import patch_setting, sizes_to_choose
 from video_env.evaluation.protocols import Entry, Training
 from video_env.evaluation.registry import AgentKind, Job, agent_kind, method, require_unset
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 
 HEURISTIC, BOUND, SB3 = "heuristic", "bound", "stable-baselines3"
 ONE_STEP: EnvironmentName = "FrameSelectOneStep-v0"

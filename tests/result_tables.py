@@ -20,7 +20,9 @@ def entry(method: str, cache: Cache, split: str, num_frames: int = 0, seed: int 
     title, options = method.replace("-", " "), {"observation": "index"}
     if method.endswith("patch"):
         title = title.replace("most moving", "most-moving")
-        policy = random_patches(cache, seed) if method == "random-patch" else most_moving_patches(cache, split)
+        policy = (
+            random_patches(cache, seed) if method == "random-patch" else most_moving_patches(cache, split)
+        )
         setting = {"patch_size": cache.meta["arrays"]["patches"]["source"]["patch_size"]}
         return Entry(method, title, "heuristic", setting, seed, "PatchSelect-v0", policy, options)
     num_frames = cache.num_candidates if method == "all-frames" else num_frames

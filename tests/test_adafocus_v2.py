@@ -22,7 +22,7 @@ from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import (
+from video_env.models.conditional_exit import (
     CRITERIA,
     SCHEDULES,
     ExitRule,

@@ -155,7 +155,12 @@ def test_a_name_decides_nothing(title: str, tmp_path: Path) -> None:
     summary = write_summary(results, tmp_path)
     found = summary.set_index(["method", "num_heads"])["difference_to_uniform"]
     right = {
-        (row.method, row.num_heads if row.method == own_id else row.num_frames, row.seed, row.video): row.correct
+        (
+            row.method,
+            row.num_heads if row.method == own_id else row.num_frames,
+            row.seed,
+            row.video,
+        ): row.correct
         for row in results.itertuples()
     }
     for heads, gflops in ((2, 2), (4, 2.5)):

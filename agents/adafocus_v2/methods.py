@@ -18,7 +18,6 @@ from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule
 from video_env.evaluation.protocols import Entry, Training
 from video_env.evaluation.registry import (
     AgentKind,
@@ -30,6 +29,7 @@ from video_env.evaluation.registry import (
     require_unset,
 )
 from video_env.files import alone
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 
 FAMILY = "adafocus-v2"
 

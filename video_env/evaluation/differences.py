@@ -46,7 +46,9 @@ class Curve:
     def at(self, *places: int) -> Curve:
         """The points at these places among the settings."""
         kept = list(places)
-        return Curve(tuple(self.settings[place] for place in kept), self.correct[..., kept], self.cost[..., kept])
+        return Curve(
+            tuple(self.settings[place] for place in kept), self.correct[..., kept], self.cost[..., kept]
+        )
 
 
 def paired_curves(
@@ -122,7 +124,9 @@ def difference_to_dearer(point: Curve, base: Curve) -> tuple[Setting, Estimate] 
     if not enough.any():
         return None
     dearer = base.at(int(enough.argmax()))
-    return dearer.settings[0], estimate((point, dearer), lambda mine, other: mine.correct[0] - other.correct[0])
+    return dearer.settings[0], estimate(
+        (point, dearer), lambda mine, other: mine.correct[0] - other.correct[0]
+    )
 
 
 def saving_at_equal_accuracy(
