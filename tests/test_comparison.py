@@ -1,4 +1,4 @@
-"""Comparisons: the table of methods, what is kept and what is done again, differences and claims by hand."""
+"""Comparisons: the table of methods, what is kept and what is done again, and what is refused."""
 
 import inspect
 import json
@@ -8,7 +8,6 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,11 +16,9 @@ import compare.run_folder
 from agents.adafocus.settings import AdaFocusSettings
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
-from compare.claims import claims_page, measure_claims
 from compare.cli import main
 from compare.entries import saved_entry
 from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
-from compare.published_figures import reported_figures
 from compare.run import Machine, sum_up
 from compare.run import compare as compare_methods
 from compare.run_folder import Run
@@ -29,12 +26,6 @@ from tests.conftest import write_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation import registry
-from video_env.evaluation.differences import (
-    difference_at_equal_cost,
-    difference_to_dearer,
-    paired_curves,
-    saving_at_equal_accuracy,
-)
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.results import read_results, write_results
 
@@ -372,199 +363,6 @@ def test_mixed_tables_are_refused_also_within_a_file(tmp_path: Path, cache: Cach
     table.to_parquet(tmp_path / "mixed.parquet")
     with pytest.raises(InputError, match="different data cannot be compared: .*other videos in"):
         read_results(tmp_path / "mixed.parquet")
-
-
-def test_reported_figures_are_those_of_the_papers() -> None:
-    found = reported_figures("activitynet", "mean_average_precision").set_index("method")
-    assert len(found) == 21
-    assert found.loc["OCSampler"].tolist() == pytest.approx([0.769, 21.7])
-    assert len(reported_figures("fcvid", "mean_average_precision")) == 15
-    assert len(reported_figures("mini-kinetics", "top1")) == 16
-
-
-# Differences and claims on tables whose truth is known.
-
-
-def table(
-    method: str, setting: str, accuracy: float, gflops: float, *, frames: float = 1, seeds: int = 3,
-    seconds: float = 0.0, speed: float = 10.0, videos: int = 400, noise: int = 0,
-) -> pd.DataFrame:  # fmt: skip
-    """Of every seed the same share of videos is right; which ones are, the noise decides."""
-    parts = []
-    for seed in range(seeds):
-        order = np.random.default_rng(noise).permutation(videos)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "method": method, "setting": setting, "seed": seed, "split": "test", "data": "d",
-                    "video": [f"v{number}" for number in range(videos)],
-                    "correct": order < round(accuracy * videos), "gflops": gflops, "frames": frames,
-                    "videos_per_second": speed * (1 + 0.01 * seed), "training_seconds": seconds * (1 + 0.01 * seed),
-                    "machine": "a processor",
-                }
-            )
-        )  # fmt: skip
-    return pd.concat(parts)
-
-
-def test_difference_at_equal_cost_by_hand() -> None:
-    """At 2 GFLOPs the base is halfway between its points, at 0.7."""
-    results = pd.concat([table("mine", "a", 0.8, 2), table("base", "b", 0.6, 1), table("base", "c", 0.8, 3)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    estimate = difference_at_equal_cost(mine, base)
-    assert estimate is not None
-    assert estimate.value == pytest.approx(0.1)
-    assert 0.05 < estimate.low < 0.1 < estimate.high < 0.15
-    # The same videos are right: paired, the interval is far narrower than that of two accuracies.
-    apart = pd.concat([table("mine", "a", 0.8, 2, noise=1), results[results["method"] == "base"]])
-    loose = difference_at_equal_cost(*(paired_curves(apart, "mine", "base") or pytest.fail("no curves")))
-    assert loose is not None
-    assert loose.high - loose.low > 1.3 * (estimate.high - estimate.low)
-    dear = pd.concat([table("mine", "a", 0.8, 4), results[results["method"] == "base"]])
-    assert (
-        difference_at_equal_cost(*(paired_curves(dear, "mine", "base") or pytest.fail("no curves"))) is None
-    )
-    cheap = pd.concat([table("mine", "a", 0.65, 0.5), results[results["method"] == "base"]])
-    found = difference_at_equal_cost(*(paired_curves(cheap, "mine", "base") or pytest.fail("no curves")))
-    assert found is not None
-    assert found.value == pytest.approx(0.05)
-
-
-def test_only_common_seeds_are_paired() -> None:
-    results = pd.concat([table("mine", "a", 0.8, 2, seeds=3), table("base", "b", 0.6, 1, seeds=2)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    assert mine.correct.shape == (2, 400, 1) == base.correct.shape
-    assert paired_curves(results, "mine", "none") is None
-
-
-def test_saving_at_equal_accuracy_by_hand() -> None:
-    """Within a point of the reference's best, 0.89, the curve comes at 1 + 0.09 / 0.1 = 1.9, and a mixture of
-    the reference's own settings at 1 + 3 · 0.19 / 0.2 = 3.85."""
-    results = pd.concat([table("fixed", "1", 0.7, 1), table("fixed", "4", 0.9, 4),
-                         table("exit", "x", 0.8, 1), table("exit", "y", 0.9, 2)])  # fmt: skip
-    curve, reference = paired_curves(results, "exit", "fixed") or pytest.fail("no curves")
-    estimate = saving_at_equal_accuracy(curve, reference)
-    assert estimate.value == pytest.approx(1 - 1.9 / 3.85)
-    assert 0.4 < estimate.low <= estimate.value <= estimate.high < 0.7
-    never = pd.concat([results[results["method"] == "fixed"], table("exit", "x", 0.8, 1)])
-    curve, reference = paired_curves(never, "exit", "fixed") or pytest.fail("no curves")
-    assert saving_at_equal_accuracy(curve, reference).value == 0
-
-
-def test_difference_to_a_dearer_setting_by_hand() -> None:
-    results = pd.concat([table("mine", "a", 0.8, 2), table("base", "b", 0.6, 1), table("base", "c", 0.75, 3)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    setting, estimate = difference_to_dearer(mine, base) or pytest.fail("no dearer setting")
-    assert setting == "c"
-    assert estimate.value == pytest.approx(0.05)
-    assert difference_to_dearer(base.only("c"), mine) is None
-
-
-def test_a_method_without_merit_reproduces_nothing() -> None:
-    """Two methods on the same bent curve, and a budget that draws the number of frames at random."""
-    generator = np.random.default_rng(0)
-    tables = []
-    for seed in range(3):
-        hardness = generator.random((2, 400))
-
-        def add(method: str, setting: str, correct: np.ndarray, cost: np.ndarray, seed: int = seed) -> None:
-            tables.append(
-                table(method, setting, 0, 1, seeds=1).assign(
-                    seed=seed, correct=correct, gflops=cost, frames=cost
-                )
-            )
-
-        for size, cost, accuracy in ((24, 1.0, 0.5), (36, 2.0, 0.85), (48, 3.0, 0.95)):
-            add("AdaFocus", f"{size}²", hardness[0] < accuracy, np.full(400, cost))
-        add("AdaFocusV2", "36²", hardness[1] < 0.78, np.full(400, 1.6))
-        fixed = {number: hardness[0] < share for number, share in {1: 0.56, 2: 0.967, 3: 0.975}.items()}
-        for number, correct in fixed.items():
-            add("OCSampler", f"N = {number}", correct, np.full(400, number))
-        for number, share in ((1, 0.05), (1, 0.0), (2, 0.5)):
-            fewer = generator.random(400) < share
-            correct = np.where(fewer, fixed[number], fixed[number + 1])
-            add("OCSampler, budget", f"λ = {number}, {share}", correct, np.where(fewer, number, number + 1))
-    verdicts = measure_claims(pd.concat(tables)).groupby("claim")["claim_verdict"].first()
-    assert verdicts["V2 accuracy"] != "reproduced"
-    assert verdicts["frame budget"] != "reproduced"
-
-
-def results_of_a_world(v2: float = 0.95, seconds: float = 50.0, noise: int = 0) -> pd.DataFrame:
-    return pd.concat(
-        [
-            *(table(name, f"N = {n}", accuracy, n, frames=n) for name, accuracies in
-              {"uniform": (0.3, 0.5, 0.7), "random": (0.2, 0.4, 0.6), "centre": (0.2, 0.3, 0.4)}.items()
-              for n, accuracy in zip((1, 2, 3), accuracies, strict=True)),
-            table("OCSampler", "N = 1", 0.6, 1.1, frames=1), table("OCSampler", "N = 2", 0.9, 2.1, frames=2, speed=20),
-            table("OCSampler, budget", "λ = 4", 0.9, 1.6, frames=1.5),
-            table("MaskablePPO", "λ = 1", 0.9, 2.2), table("MaskablePPO", "λ = 9", 0.8, 1.2),
-            table("AdaFocus", "36²", 0.85, 1.2, seconds=100), table("AdaFocus", "24²", 0.5, 0.6),
-            table("AdaFocus, stage 2", "36²", 0.8, 1.2),
-            table("AdaFocusV2", "36²", v2, 1.0, seconds=seconds, noise=noise), table("AdaFocusV2, exit", "36², 0.5 GFLOPs", v2, 0.5),
-            table("random patch", "36²", 0.4, 1.0), table("random patch", "48²", 0.5, 2.0),
-            table("centre patch", "36²", 0.2, 1.0), table("centre patch", "48²", 0.3, 2.0),
-        ]
-    )  # fmt: skip
-
-
-def test_claims_say_what_the_numbers_say() -> None:
-    claims = measure_claims(results_of_a_world())
-    verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first().to_dict()
-    assert len(verdicts) == 6
-    rows = claims.set_index("measure")
-    # At 2.1 GFLOPs MaskablePPO is at 0.89.
-    assert rows.loc["top-1 of OCSampler minus that of MaskablePPO at equal GFLOPs", "value"] == pytest.approx(
-        0.01
-    )
-    # Accuracy and speed beside λ = 1, the cheapest setting that costs as much.
-    speed = rows.loc["videos per second of OCSampler over MaskablePPO's"]
-    assert (speed["value"], speed["setting"]) == (pytest.approx(2), "N = 2 beside λ = 1")
-    assert rows.loc["top-1 of OCSampler minus that of MaskablePPO", "setting"] == speed["setting"]
-    assert rows.loc["frames saved within one point of a fixed number", "value"] == pytest.approx(
-        1 - 1.5 / (1 + 0.29 / 0.3)
-    )
-    assert rows.loc["training time of AdaFocus over AdaFocusV2's", "value"] == pytest.approx(2)
-    assert rows.loc["GFLOPs saved within one point of all frames", "value"] == pytest.approx(
-        1 - 0.5 / (0.94 / 0.95)
-    )
-    assert rows.loc["top-1 of OCSampler minus that of random at equal GFLOPs", "value"] == pytest.approx(0.48)
-    # Of stage 2, beside 48²: the classifier that looks at random patches too.
-    assert rows.loc["top-1 of AdaFocus, stage 2 minus that of random patch", "value"] == pytest.approx(0.3)
-    for name in ("frame budget", "V2 accuracy", "V2 training time", "conditional exit", "learned selection"):
-        assert verdicts[name] == "reproduced", name
-
-
-def test_claims_are_refuted_undecided_or_not_measured() -> None:
-    worse = measure_claims(results_of_a_world(v2=0.5, seconds=200.0)).set_index("claim")["claim_verdict"]
-    assert worse["V2 accuracy"].eq("not reproduced").all()
-    assert worse["V2 training time"] == "not reproduced"
-    # As accurate as AdaFocus at 1.2 GFLOPs, on other videos.
-    even = measure_claims(results_of_a_world(v2=0.85, noise=1)).set_index("claim")["claim_verdict"]
-    assert even["V2 accuracy"].eq("undecided").all()
-    # One seed gives a ratio, and no interval to decide by.
-    alone = results_of_a_world()
-    alone = measure_claims(alone[alone["seed"] == 0]).set_index("claim").loc["V2 training time"]
-    assert (alone["value"], alone["claim_verdict"]) == (pytest.approx(2), "undecided")
-    some = results_of_a_world()
-    some = measure_claims(some[~some["method"].isin(["MaskablePPO", "centre patch"])]).set_index("claim")[
-        "claim_verdict"
-    ]
-    assert some["one step"].eq("not measured").all()
-    assert some["learned selection"].eq("not measured").all()
-    # Of three seeds one was tested on the same machine as the other method's; then none.
-    moved = results_of_a_world()
-    of_v2 = moved["method"] == "AdaFocusV2"
-    for seeds, verdict in (([1, 2], "undecided"), ([0, 1, 2], "not measured")):
-        moved.loc[of_v2 & moved["seed"].isin(seeds), "machine"] = "a GPU"
-        there = measure_claims(moved).set_index("claim")["claim_verdict"]
-        assert there["V2 training time"] == verdict
-        assert there["V2 accuracy"].eq("reproduced").all()
-    results = results_of_a_world()
-    page = claims_page(measure_claims(results[results["method"] != "MaskablePPO"]))
-    assert (
-        "**not measured** (it takes comparable settings of ocsampler, maskable-ppo, tested on one machine)"
-        in page
-    )
 
 
 def test_the_version_of_a_run_is_checked(
