@@ -178,7 +178,9 @@ def trained_last(job: Job, settings: Settings) -> list[Entry]:
     for name, title in (("last-frames", "last frames"), ("trained-last", "CNN+LSTM")):
         own = results[results["method"] == name]
         assert own["selected"].map(list).map(tuple).unique().tolist() == [(3, 4, 5)]
-        assert own[["title", "family", "num_frames"]].drop_duplicates().to_numpy().tolist() == [[title, "own", 3]]
+        assert own[["title", "family", "num_frames"]].drop_duplicates().to_numpy().tolist() == [
+            [title, "own", 3]
+        ]
     assert Run("run").table("summary").set_index("method").loc["trained-last", "difference_to_uniform"] == pytest.approx(
         own["correct"].mean() - results[(results["method"] == "uniform") & (results["num_frames"] == 3)]["correct"].mean()
     )  # fmt: skip
@@ -321,7 +323,16 @@ def test_a_run_that_is_damaged_or_moved_says_so(
 
 
 def test_settings_may_change_as_long_as_no_result_was_made_with_them(tmp_path: Path, cache: Cache) -> None:
-    common = ["compare", str(cache.path), "--methods", "uniform", "--out", str(tmp_path / "run"), "--jobs", "1"]
+    common = [
+        "compare",
+        str(cache.path),
+        "--methods",
+        "uniform",
+        "--out",
+        str(tmp_path / "run"),
+        "--jobs",
+        "1",
+    ]
     assert main([*common, "--uniform.num-frames", "99"]) == 2
     assert main([*common, "--overlay", "imagenet"]) == 2
     assert not list(tmp_path.rglob("*.parquet"))

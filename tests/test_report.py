@@ -370,7 +370,9 @@ def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> 
     assert {name for name, on in pressed.items() if on} == {method_labels(results)[name] for name in shown()}
     page.one("input[value='frames'] + span").click()
     assert set(shown()) == set(methods_shown(of_frames))
-    off = next(button for button in page.all("#legend button") if button.get_attribute("aria-pressed") == "false")
+    off = next(
+        button for button in page.all("#legend button") if button.get_attribute("aria-pressed") == "false"
+    )
     off.click()
     assert len(shown()) == 9
     # What a reader has switched on stays on while other kinds are looked at.
@@ -388,7 +390,9 @@ def test_settings_sort_by_their_numbers(browser: Any, run: Run, tmp_path: Path) 
     uniform = run.results[run.results["method"] == "uniform"]
     ten = uniform[at_setting(uniform, num_frames=4)].assign(num_frames=10, gflops=5.0)
     costs = [
-        uniform[at_setting(uniform, num_frames=4)].assign(num_frames=np.nan, cost_per_gflop=cost, method="mine")
+        uniform[at_setting(uniform, num_frames=4)].assign(
+            num_frames=np.nan, cost_per_gflop=cost, method="mine"
+        )
         for cost in (0.5, 12.0)
     ]
     results = join_results([uniform, ten.assign(method="mine", title="mine"), *costs])
