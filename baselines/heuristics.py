@@ -83,7 +83,7 @@ HEURISTICS: dict[str, Callable[[Cache, int, str, int], FixedSubsets]] = {
     "uniform": lambda cache, num_frames, split, seed: uniform(cache, num_frames),
     "random": lambda cache, num_frames, split, seed: random(cache, num_frames, seed),
     "centre": lambda cache, num_frames, split, seed: centre(cache, num_frames),
-    "single-frame confidence": lambda cache, num_frames, split, seed: single_frame_confidence(
+    "single-frame-confidence": lambda cache, num_frames, split, seed: single_frame_confidence(
         cache, num_frames, split
     ),
     "motion": lambda cache, num_frames, split, seed: motion(cache, num_frames, split),

@@ -15,6 +15,7 @@ import torch
 
 import video_env  # noqa: F401  (registers the environments)
 from agents.adafocus.agent import AdaFocus
+from agents.adafocus.methods import entry_of, train_to_folder
 from agents.adafocus.patch_ppo import standardised_returns
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
@@ -28,14 +29,9 @@ from agents.adafocus.settings import (
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings
-from compare.entries import (
-    adafocus_entry,
-    saved_entry,
-    train_adafocus,
-    train_sb3_to_file,
-    untrained_entry,
-)
+from baselines.sb3_files import train_to_file
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
+from tests.entries import saved, untrained
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import cache_from_arrays, derive
@@ -255,7 +251,7 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
     assert again.stage_history == trained.stage_history
     assert [len(again.stage_history[stage]) for stage in range(4)] == [2] * 4
     assert again.gflops == trained.gflops
-    tables = [evaluate(adafocus_entry(agent), cache, "test") for agent in (trained, again)]
+    tables = [evaluate(entry_of(agent), cache, "test") for agent in (trained, again)]
     for name in ("prediction", "gflops", "frames", "exit_after"):
         assert tables[0][name].tolist() == tables[1][name].tolist()
     env = gym.make("PatchSelect-v0", cache=cache, split="test").unwrapped
@@ -280,7 +276,7 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
 def test_evaluation_counts_patches(trained: AdaFocus) -> None:
     cache = trained.patch_cache
     assert cache is not None
-    table = evaluate(adafocus_entry(trained, fine_tuned=False), cache, "test")
+    table = evaluate(entry_of(trained, fine_tuned=False), cache, "test")
     costs = cache.gflops
     per_frame = costs["glance"] + costs["patches"] + costs["classifier"] + trained.gflops
     assert table["gflops"].to_numpy() == pytest.approx(6 * per_frame)
@@ -289,7 +285,7 @@ def test_evaluation_counts_patches(trained: AdaFocus) -> None:
     assert table["patches"].map(len).eq(12).all()
     assert np.stack(table["scores"].to_list()).sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert table["videos_per_second"].gt(0).all()
-    heuristic = evaluate(untrained_entry("centre patch", cache, "test", 0), cache, "test")
+    heuristic = evaluate(untrained("centre-patch", cache), cache, "test")
     assert heuristic["gflops"].to_numpy() == pytest.approx(6 * (per_frame - trained.gflops))
     assert {tuple(of_video) for of_video in heuristic["patches"]} == {(0.5,) * 12}
 
@@ -480,19 +476,19 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     # Another cache in the same folder, or with the same file, is not taken for the first one.
     other = write_known_patch_cache(tmp_path / "other", videos=60)
     folder = tmp_path / "agent"
-    train_adafocus(known, settings, folder, device="cpu")
+    train_to_folder(known, settings, folder, device="cpu")
     with pytest.raises(InputError, match=r"stage-2\.pt: made with other settings: cache "):
-        train_adafocus(other, settings, folder, device="cpu")
+        train_to_folder(other, settings, folder, device="cpu")
     ppo = SB3Settings(
         environment="PatchSelect-v0", steps=24, num_envs=4, hyperparameters={"n_steps": 3, "batch_size": 12}
     )
-    train_sb3_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
+    train_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
     with pytest.raises(InputError, match="holds an agent that was trained otherwise"):
-        train_sb3_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
+        train_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
-    train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
+    train_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
     with pytest.raises(InputError, match="does not fit cache .*actions 4 there, 9 asked for"):
-        saved_entry(tmp_path / "nine.zip", four, device="cpu")
+        saved(tmp_path / "nine.zip", four, device="cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
     lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")

@@ -17,7 +17,7 @@ from agents.adafocus_v2.loss import training_loss
 from agents.adafocus_v2.network import AdaFocusV2Network, build_network
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients, LearningRates
 from agents.adafocus_v2.training import AdaFocusV2Training
-from compare.cli import main
+from compare.command_line.main import main
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
@@ -363,7 +363,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: 
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
     def run(name: str, parts: int, *launcher: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *launcher, "-m", "compare.cli", *arguments, "--parts", f"{parts}"]
+        command = [sys.executable, *launcher, "-m", "compare", *arguments, "--parts", f"{parts}"]
         # Sums over more threads are rounded in another way, which learning magnifies.
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(
@@ -400,10 +400,16 @@ def test_commands_from_frames_to_a_result(
                  "--precision", "bfloat16", "--policy", "fully_connected", "--validate"]  # fmt: skip
     assert main(arguments) == 0
     agent = AdaFocusV2.load(tmp_path / "agent" / "agent.pt", cache=frames_cache)
-    evaluating = ["evaluate", f"{frames_cache.path}", "--policy", f"{tmp_path / 'agent' / 'agent.pt'}"]
+    evaluating = [
+        "evaluate",
+        "adafocus-v2",
+        f"{frames_cache.path}",
+        "--agent",
+        f"{tmp_path / 'agent' / 'agent.pt'}",
+    ]
     assert main([*evaluating, "--out", f"{tmp_path / 'all.parquet'}"]) == 0
     table = pd.read_parquet(tmp_path / "all.parquet")
-    assert set(table["method"]) == {"AdaFocusV2, fully connected policy"}
+    assert set(table["title"]) == {"AdaFocusV2, fully connected policy"}
     assert (table["exit_after"] == 3).all()
     assert (table["patches"].map(len) == 6).all()
     budget = f"{agent.gflops / 2}"
@@ -418,18 +424,22 @@ def test_commands_from_frames_to_a_result(
     ]
     assert main([*within, "--out", f"{tmp_path / 'exit.parquet'}"]) == 0
     left = pd.read_parquet(tmp_path / "exit.parquet")
-    assert set(left["method"]) == {
-        "AdaFocusV2, fully connected policy, exit by confidence, geometric, every 1"
-    }
+    assert left[
+        ["method", "title", "exit_criterion", "exit_schedule"]
+    ].drop_duplicates().to_numpy().tolist() == [
+        ["adafocus-v2-exit", "AdaFocusV2, fully connected policy, exit", "confidence", "geometric"]
+    ]
     assert (left["selected"].map(len) == left["exit_after"]).all()
     assert left["gflops"].mean() < table["gflops"].mean()
     capsys.readouterr()
     for extra, message in (
         (["--gflops", "9"], "found a budget of 9"),
-        (["--cost-per-gflop", "1"], "no frame-number"),
+        (["--exit.criterion", "confidence"], "found a rule without a budget"),
     ):
         assert main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", *extra]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # an option of another kind of agent
+        main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", "--cost-per-gflop", "1"])
 
 
 def test_compare_puts_both_versions_side_by_side(
@@ -438,7 +448,7 @@ def test_compare_puts_both_versions_side_by_side(
     short = ["networks.epochs", "random-patches.epochs", "policy.epochs", "fine-tuning.epochs"]
     first, second = "--adafocus.training", "--adafocus-v2.training"
     arguments = [
-        "compare", "adafocus", "adafocus-v2", "--path", f"{frames_cache.path}", "--out", f"{tmp_path / 'out'}",
+        "compare", f"{frames_cache.path}", "--methods", "adafocus", "adafocus-v2", "--out", f"{tmp_path / 'out'}",
         f"{first}.networks.method", "classify", f"{first}.glance-size", "16", "--jobs", "1",
         *(word for name in short for word in (f"{first}.{name}", "1")), f"{second}.epochs", "2",
         "--adafocus.patch-sizes", "12", "--adafocus-v2.patch-sizes", "12", "--adafocus-v2.exit-sizes", "12",
@@ -446,8 +456,8 @@ def test_compare_puts_both_versions_side_by_side(
     ]  # fmt: skip
     assert main(arguments) == 0
     training = pd.read_csv(tmp_path / "out" / "training.csv").set_index("method")
-    assert training["stages"].to_dict() == {"AdaFocus, stage 2": 2, "AdaFocus": 3, "AdaFocusV2": 1}
-    assert training["training_seconds"]["AdaFocus"] > training["training_seconds"]["AdaFocus, stage 2"] > 0
+    assert training["stages"].to_dict() == {"adafocus-stage-2": 2, "adafocus": 3, "adafocus-v2": 1}
+    assert training["training_seconds"]["adafocus"] > training["training_seconds"]["adafocus-stage-2"] > 0
     learning = pd.read_csv(tmp_path / "out" / "learning.csv")
     assert learning.groupby("method").size().to_dict() == {"AdaFocus": 2, "AdaFocusV2": 2}
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")

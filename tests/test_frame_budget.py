@@ -18,12 +18,13 @@ from agents.ocsampler.frame_budget import (
     sufficient_frames,
     train_budget,
 )
+from agents.ocsampler.methods import entry_of, train_to_file
 from agents.ocsampler.set_probability import log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
-from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS, interrupt_after
+from tests.entries import saved
 from video_env.cache.changes import add_arrays
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache, read_meta, write_meta
@@ -132,20 +133,19 @@ def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cach
     settings = OCSamplerSettings(
         num_frames=2, cost_per_gflop=0.4, epochs=25, batch_size=32, learning_rate=1e-2
     )
-    agent = train_ocsampler(needing, settings, tmp_path / "agent.pt", device="cpu")
-    table = evaluate(ocsampler_entry(agent), needing, "test")
+    train_to_file(needing, settings, tmp_path / "agent.pt", device="cpu")
+    table = evaluate(saved(tmp_path / "agent.pt", needing), needing, "test")
     needs = needing.index["needs"].iloc[needing.rows("test")].to_numpy()
     assert table["correct"].mean() >= 0.97
     assert (table["frames"] == needs).mean() >= 0.95
     assert table["method"].iloc[0] == "OCSampler, budget"
-    assert table["setting"].iloc[0] == "λ = 0.4"
+    assert table["cost_per_gflop"].eq(0.4).all()
+    agent = OCSampler.load(tmp_path / "agent.pt", cache=needing, device="cpu")
     spent = table["gflops"] - table["frames"] * GFLOPS["embedding"]
     assert spent.to_numpy() == pytest.approx(6 * GFLOPS["skim"] + agent.gflops)
     # The knob is turned after training: a frame that is worth nothing is not taken, a free one is.
     dear, free = (
-        evaluate(
-            saved_entry(tmp_path / "agent.pt", needing, cost_per_gflop=cost, device="cpu"), needing, "test"
-        )
+        evaluate(saved(tmp_path / "agent.pt", needing, cost_per_gflop=cost, device="cpu"), needing, "test")
         for cost in (100.0, 0.0)
     )
     assert (dear["frames"] == 1).all()
@@ -180,7 +180,7 @@ def test_training_from_frames_finds_what_they_show(needing: Cache, estimator: st
     before = [parameter.clone() for parameter in agent.skim.parameters()]  # type: ignore[union-attr]
     agent.learn()
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.skim.parameters(), strict=True))  # type: ignore[union-attr]
-    table = evaluate(ocsampler_entry(agent), needing, "test")
+    table = evaluate(entry_of(agent), needing, "test")
     assert table["correct"].mean() >= 0.95
     # It skims by itself: its own network is charged, the cache's skimming is not.
     assert table["gflops"].iloc[0] == pytest.approx(2 * GFLOPS["embedding"] + agent.gflops)
