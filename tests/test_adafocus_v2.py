@@ -317,7 +317,7 @@ def test_saved_and_loaded_it_decides_the_same(
         ):
             assert np.array_equal(own, other)
     other = write_frames(tmp_path / "other", videos=20, num_frames=5)
-    with pytest.raises(InputError, match="num_frames 3, the cache 5"):
+    with pytest.raises(InputError, match="does not fit cache .*num_frames 5 there, 3 asked for"):
         AdaFocusV2.load(tmp_path / "agent.pt", cache=other)
     (tmp_path / "bad.pt").write_bytes(b"no agent")
     with pytest.raises(InputError, match="not a readable agent"):

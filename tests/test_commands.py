@@ -155,7 +155,7 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
     capsys.readouterr()
     bad = list(map(str, ["cache", "add", cache, "--patch-size", 24, *weights]))
     assert main(bad) == 2
-    assert "has patches already, made from" in capsys.readouterr().err
+    assert "has patches already, made otherwise: " in capsys.readouterr().err
     assert main([*bad[:4], "49", *bad[5:]]) == 2
     assert "patch_size: found 49, expected 1 to 48" in capsys.readouterr().err
     bad[bad.index("small_glance")] = "mobilenet_v2"
