@@ -17,8 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))  # for the browser, part of the tests
 
 import jinja2
 import pandas as pd
@@ -26,6 +25,7 @@ import pandas as pd
 from compare.report.page import curve_data, json_text, source
 from tests.browser import open_browser
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 OPENINGS = 5
 PLOTLY = """
 import Plotly from "plotly.js-basic-dist-min";
@@ -37,7 +37,8 @@ const draw = () => Plotly.react(box, methods.map((method) => ({
     array: method.points.map(({ values: { top1 } }) => top1[2] - top1[0]),
     arrayminus: method.points.map(({ values: { top1 } }) => top1[0] - top1[1]) },
 })), {
-  paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: dark.matches ? "#e6eaef" : "#1c2128" },
+  paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+  font: { color: dark.matches ? "#e6eaef" : "#1c2128" },
   xaxis: { type: "log", title: { text: "GFLOPs a video" } }, yaxis: { title: { text: metrics.top1 } },
   legend: { orientation: "h", y: -0.2 }, height: 700, margin: { t: 20, r: 10 },
 }, { responsive: true, displaylogo: false });
@@ -50,7 +51,8 @@ const rows = methods.flatMap((method) => method.points.map((point) => ({
   method: method.name, bound: method.bound, gflops: point.gflops,
   value: point.values.top1[0], low: point.values.top1[1], high: point.values.top1[2] })));
 const draw = () => box.replaceChildren(Plot.plot({
-  width: box.clientWidth, height: 420, x: { type: "log", label: "GFLOPs a video" }, y: { label: metrics.top1 },
+  width: box.clientWidth, height: 420,
+  x: { type: "log", label: "GFLOPs a video" }, y: { label: metrics.top1 },
   color: { legend: true, domain: methods.map((method) => method.name) },
   style: { background: "none" },
   marks: [
@@ -69,16 +71,20 @@ const rows = methods.flatMap((method) => method.points.map((point) => ({
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const ink = () => (dark.matches ? "#e6eaef" : "#1c2128");
 const spec = () => ({
-  $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 420, background: null,
+  $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+  width: "container", height: 420, background: null,
   data: { values: rows },
-  config: { axis: { labelColor: ink(), titleColor: ink() }, legend: { labelColor: ink(), titleColor: ink() } },
+  config: {
+    axis: { labelColor: ink(), titleColor: ink() }, legend: { labelColor: ink(), titleColor: ink() },
+  },
   encoding: {
     x: { field: "gflops", type: "quantitative", scale: { type: "log" }, title: "GFLOPs a video" },
     color: { field: "method", type: "nominal", legend: { orient: "bottom", columns: 3, symbolLimit: 0 } },
     opacity: { condition: { param: "shown", value: 1 }, value: 0.05 },
   },
   layer: [
-    { mark: "rule", encoding: { y: { field: "low", type: "quantitative", title: metrics.top1 }, y2: { field: "high" } } },
+    { mark: "rule", encoding: {
+      y: { field: "low", type: "quantitative", title: metrics.top1 }, y2: { field: "high" } } },
     { mark: "line", encoding: { y: { field: "value", type: "quantitative" } } },
     { mark: { type: "point", filled: true, tooltip: true },
       params: [{ name: "shown", select: { type: "point", fields: ["method"] }, bind: "legend" }],
@@ -99,7 +105,7 @@ dark.addEventListener("change", draw);
 draw();
 """
 )
-# The specification is compiled when the page is written, as Altair's `vl-convert` does; only Vega is embedded.
+# The specification is compiled when the page is written, as Altair can; only Vega is embedded.
 VEGA_ALONE = """
 import { parse, View } from "vega";
 import { expressionInterpreter } from "vega-interpreter";
@@ -132,11 +138,24 @@ PROGRAMS = {
     ),
     "Vega, compiled before, interpreter": VEGA_ALONE,
 }
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src '{style_hash}'; script-src '{script_hash}'">
-<link rel="icon" href="data:,"><title>Curve</title><style>{style}</style></head><body><main>{body}</main>
-<script type="application/json" id="data-curve">{data}</script><script type="module">{script}</script></body></html>
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src '{style_hash}'; script-src '{script_hash}'">
+<link rel="icon" href="data:,">
+<title>Curve</title>
+<style>{style}</style>
+</head>
+<body>
+<main>{body}</main>
+<script type="application/json" id="data-curve">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
 """
 READ = """
 const { metrics, methods } = JSON.parse(document.getElementById("data-curve").textContent);
@@ -231,9 +250,7 @@ def _open(file: Path, out: Path) -> dict[str, Any]:
             browser.execute_async_script("setTimeout(arguments[0], 1500)")
             metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
             own = next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
-            load = browser.execute_script(
-                "return performance.getEntriesByType('navigation')[0].loadEventEnd"
-            )
+            load = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
             messages = [entry["message"] for entry in browser.get_log("browser")]
             seen = {"load": load, "own": own, "messages": messages, **browser.execute_script(LOOK)}
             browser.save_screenshot(str(out / f"{file.stem}-light.png"))
@@ -258,7 +275,7 @@ def main() -> None:
     for name, file in _pages(modules, out).items():
         opened = [_open(file, out) for _ in range(OPENINGS)]
         last, text = opened[-1], file.read_bytes()
-        refused = [message for message in last["messages"] if "Security Policy" in message or "EvalError" in message]
+        refused = [words for words in last["messages"] if "Security Policy" in words or "EvalError" in words]
         rows.append(
             {
                 "program": name,
@@ -276,7 +293,7 @@ def main() -> None:
         (out / f"{file.stem}.log").write_text("\n".join(last["messages"]))
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
-    table.to_csv(out / "interactive-curve.csv", index=False)
+    table.to_csv(out / "interactive_curve.csv", index=False)
     print(table.to_string(index=False))
 
 
