@@ -11,7 +11,7 @@ from video_env.cache.store import Cache
 from video_env.data.patches import grid_corners
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import LooksAt
+from video_env.evaluation.protocols import LooksAt
 
 
 class FixedPatches:
@@ -95,19 +95,12 @@ def greedy_oracle(cache: Cache, split: str) -> FixedPatches:
 
 
 PATCH_RULES: dict[str, Callable[[Cache, str, int], FixedPatches]] = {
-    "random patch": lambda cache, split, seed: random_patches(cache, seed),
-    "centre patch": lambda cache, split, seed: centre_patches(cache),
-    "most-moving patch": lambda cache, split, seed: most_moving_patches(cache, split),
-    "patch oracle": lambda cache, split, seed: greedy_oracle(cache, split),
+    "random-patch": lambda cache, split, seed: random_patches(cache, seed),
+    "centre-patch": lambda cache, split, seed: centre_patches(cache),
+    "most-moving-patch": lambda cache, split, seed: most_moving_patches(cache, split),
+    "patch-oracle": lambda cache, split, seed: greedy_oracle(cache, split),
 }
 """By name: (cache, split, seed) to a policy."""
-
-
-def patch_setting(cache: Cache) -> str:
-    """The size of a cache's patches, as tables name it."""
-    _ = cache["patches"]  # its error says how to make them
-    size = cache.meta["arrays"]["patches"]["source"].get("patch_size")
-    return f"{size}²" if size else "patches"
 
 
 def _shape(cache: Cache) -> tuple[int, int]:

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compare.entries import saved_entry
 from report import alternating_seconds, median_ratio, write_report
 
 from baselines.sb3 import SB3Policy
-from compare.entries import saved_entry
 from video_env.cache.store import Cache
-from video_env.evaluation.evaluate import Policy, evaluate
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.protocols import Policy
 from video_env.models.device import resolve_device
 from video_env.models.recognizers import load_recognizer
 from video_env.models.redraw import encoders_of

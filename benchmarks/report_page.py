@@ -26,7 +26,7 @@ from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data import demo
 from video_env.evaluation.budget import summarise
-from video_env.evaluation.evaluate import write_results
+from video_env.evaluation.results import write_results
 
 VIDEOS, SEEDS, OPENINGS = 2000, 3, 7
 FRAME_METHODS = {f"method {number}": [f"N = {frames}" for frames in (1, 2, 3, 4, 6)] for number in range(12)}

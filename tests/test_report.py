@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from compare.entries import untrained_entry
 from PIL import Image
 
 from compare.claims import measure_claims, write_claims
-from compare.entries import untrained_entry
 from compare.pictures import draw_pictures
 from compare.report.gallery import strip
 from compare.report.page import write_report
@@ -30,7 +30,8 @@ from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.budget import summarise
-from video_env.evaluation.evaluate import evaluate, write_results
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.results import write_results
 
 # What a data set may call a video or a class.
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"é\" "

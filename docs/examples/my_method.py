@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from video_env.errors import InputError
-from video_env.evaluation.evaluate import Entry, LooksAt
+from video_env.evaluation.protocols import Entry, LooksAt
 from video_env.evaluation.registry import Job, method
 
 

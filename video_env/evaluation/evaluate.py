@@ -1,31 +1,11 @@
-"""The only evaluation loop: any policy, every video of a split once, to a result table.
-
-A result table has one row per video:
-
-| column | meaning |
-| --- | --- |
-| `method`, `setting`, `seed` | who chose: its name, its point on the curve, its training's seed |
-| `split`, `data` | which videos: the split, and the annotations' fingerprint |
-| `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
-| `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
-| `gflops` | 10^9 multiply-adds of all that ran for this video, the selector included |
-| `frames`, `selected` | which frames were processed, and how many: one that was chosen again counts again |
-| `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
-| `exit_after` | of patch selection: the number of frames after which the video was left |
-| `scores` | class probabilities, for mAP |
-| `videos_per_second` | of the whole method on this machine, from decoded frames; see `throughput` |
-| `training_seconds` | that the method's own training took |
-| `machine` | where it was tested: speeds of different ones are not compared |
-"""
+"""The only evaluation loop: any policy, every video of a split once, to a result table (``results``)."""
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -33,109 +13,12 @@ import pandas as pd
 
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
-from video_env.envs.rewards import Verdicts
-from video_env.errors import InputError
+from video_env.evaluation.protocols import Entry, LooksAt, Policy, Recognition
 from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
-from video_env.files import write_bytes
 from video_env.models.device import machine_name
+from video_env.models.verdicts import Verdicts
 
 BATCH = 2048
-
-LooksAt = Literal["nothing", "skim", "all frames", "glance"]
-"""What a policy needs to have seen before it decides: its cost is charged to the method. ``glance`` is of
-patch selection, whose environments count each glance themselves."""
-
-
-class Policy(Protocol):
-    """Whatever chooses frames or patches, in Stable-Baselines3's form.
-
-    Attributes:
-        gflops: 10^9 multiply-adds of one decision.
-        looks_at: what it needs to have seen before the first one.
-    """
-
-    @property
-    def gflops(self) -> float: ...
-
-    @property
-    def looks_at(self) -> LooksAt: ...
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[np.ndarray, Any]:
-        """Actions for a batch of observations; may take ``action_masks`` too."""
-
-
-class Recogniser(Protocol):
-    """A method with networks of its own, which looks at the frames of a video and says what it shows."""
-
-    @property
-    def recognise(self) -> Callable[..., Recognition]:
-        """From frames uint8 [B, T, H, W, 3] in time order, and options, to what is said of them."""
-
-
-class Recognition(NamedTuple):
-    """What a method says of a batch of videos that it looks at by itself.
-
-    Attributes:
-        probabilities: float32 [B, C].
-        positions: float32 [B, T, 2], (row, column) in [0, 1] of the patch in each candidate frame, in time
-            order; −1 where it did not look.
-        exit_after: int64 [B], number of frames after which each video was left.
-        gflops: float64 [B], 10^9 multiply-adds of all that ran.
-    """
-
-    probabilities: np.ndarray
-    positions: np.ndarray
-    exit_after: np.ndarray
-    gflops: np.ndarray
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a method's own training took.
-
-    Attributes:
-        seconds: its time.
-        stages: that it has, one after another.
-        settings: how many numbers and names it depends on.
-        history: rows of ``seconds`` of training so far and the top-1 on the ``validation`` split then, as far
-            as that was measured.
-    """
-
-    seconds: float = 0.0
-    stages: int = 0
-    settings: int = 0
-    history: tuple[dict[str, float], ...] = ()
-
-
-NO_TRAINING = Training()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row's worth of a comparison: a policy, the environment it acts in, and how to call it; or a method
-    that recognises videos by itself.
-
-    Attributes:
-        method: name in tables and plots.
-        setting: its point on the curve, such as "N = 2" or "λ = 4".
-        seed: of its training; 0 for what has none.
-        environment: id; None for a ``Recogniser``.
-        policy: acts there, or recognises.
-        options: of the environment, without cache and split, or of ``recognise``.
-        training: what its training took.
-        cache: what it acts on, where that is not the comparison's own cache.
-    """
-
-    method: str
-    setting: str
-    seed: int
-    environment: str | None
-    policy: Policy | Recogniser
-    options: dict[str, Any] = field(default_factory=dict)
-    training: Training = NO_TRAINING
-    cache: Cache | None = None
 
 
 def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd.DataFrame:
@@ -159,7 +42,9 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
     return pd.DataFrame(
         {
             "method": entry.method,
-            "setting": entry.setting,
+            "title": entry.title,
+            "family": entry.family,
+            **entry.setting,
             "seed": entry.seed,
             "split": split,
             "data": cache.meta["build"]["annotations"],
@@ -319,82 +204,6 @@ def look_gflops(looks_at: LooksAt, cache: Cache, options: dict[str, Any]) -> flo
     # Every candidate goes through the recognizer alone; those chosen are charged when they are chosen.
     unchosen = cache.num_candidates - int(options.get("num_frames", 0))
     return unchosen * per_frame + cache.num_candidates * gflops["output"]
-
-
-def selects_patches(results: pd.DataFrame) -> pd.Series:
-    """Of each row of result tables, whether patches were selected in it, not whole frames; bool."""
-    if "exit_after" not in results:
-        return pd.Series(False, results.index)
-    return results["exit_after"].notna()
-
-
-def write_results(table: pd.DataFrame, file: Path) -> None:
-    """Write a result table as parquet, in one step."""
-    write_bytes(file.expanduser(), table.to_parquet(index=False))
-
-
-def read_results(*paths: Path) -> pd.DataFrame:
-    """Join the result tables in these files and folders.
-
-    Raises:
-        InputError: there is none, one is no result table, or they are of different data or splits.
-    """
-    paths = tuple(path.expanduser() for path in paths)
-    files = [
-        file for path in paths for file in (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
-    ]
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"results {path}: no such file or folder")
-    if not files:
-        raise InputError(f"no result tables (*.parquet) in {', '.join(map(str, paths))}")
-    tables = []
-    for file in files:
-        try:
-            table = pd.read_parquet(file)
-        except (OSError, ValueError) as error:
-            raise InputError(f"result table {file}: cannot be read ({error})") from error
-        missing = {"method", "setting", "seed", "split", "data", "video", "correct", "gflops"} - set(table)
-        if missing:
-            raise InputError(
-                f"result table {file}: no column {', '.join(sorted(missing))}; it is no result table"
-            )
-        tables.append(table)
-    return join_results(tables, [str(file) for file in files])
-
-
-def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None = None) -> pd.DataFrame:
-    """One result table from several.
-
-    Args:
-        tables: by ``evaluate``.
-        sources: where each is from, for messages.
-
-    Raises:
-        InputError: they are of different data or splits, or a method, setting and seed stands in two.
-    """
-    sources = [f"table {number}" for number in range(len(tables))] if sources is None else sources
-    for name in ("data", "split"):
-        found = {
-            str(value): source
-            for table, source in zip(tables, sources, strict=True)
-            for value in table[name].unique()
-        }
-        if len(found) > 1:
-            listed = "; ".join(f"{value} in {source}" for value, source in found.items())
-            raise InputError(f"result tables of different {name} cannot be compared: {listed}")
-    joined = pd.concat(
-        [table.assign(source=source) for table, source in zip(tables, sources, strict=True)],
-        ignore_index=True,
-    )
-    twice = joined[joined.duplicated(["method", "setting", "seed", "video"], keep=False)]
-    if len(twice):
-        method, setting, seed = twice.iloc[0][["method", "setting", "seed"]]
-        raise InputError(
-            f"result tables: {method}, {setting}, seed {seed} stands in "
-            f"{' and '.join(twice['source'].unique())}; give one of them another name (evaluate --method)"
-        )
-    return joined.drop(columns="source")
 
 
 def _scores(cache: Cache, split: str, chosen: np.ndarray) -> np.ndarray:
