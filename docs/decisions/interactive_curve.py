@@ -31,7 +31,7 @@ PLOTLY = """
 import Plotly from "plotly.js-basic-dist-min";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const draw = () => Plotly.react(box, methods.map((method) => ({
-  name: method.name, mode: "lines+markers", line: { dash: method.bound ? "dot" : "solid" },
+  name: method.label, mode: "lines+markers", line: { dash: method.bound ? "dot" : "solid" },
   x: method.points.map((point) => point.gflops), y: method.points.map((point) => point.values.top1[0]),
   error_y: { type: "data", symmetric: false,
     array: method.points.map(({ values: { top1 } }) => top1[2] - top1[0]),
@@ -48,12 +48,12 @@ draw();
 PLOT = """
 import * as Plot from "@observablehq/plot";
 const rows = methods.flatMap((method) => method.points.map((point) => ({
-  method: method.name, bound: method.bound, gflops: point.gflops,
+  method: method.label, bound: method.bound, gflops: point.gflops,
   value: point.values.top1[0], low: point.values.top1[1], high: point.values.top1[2] })));
 const draw = () => box.replaceChildren(Plot.plot({
   width: box.clientWidth, height: 420,
   x: { type: "log", label: "GFLOPs a video" }, y: { label: metrics.top1 },
-  color: { legend: true, domain: methods.map((method) => method.name) },
+  color: { legend: true, domain: methods.map((method) => method.label) },
   style: { background: "none" },
   marks: [
     Plot.ruleX(rows, { x: "gflops", y1: "low", y2: "high", stroke: "method", strokeOpacity: 0.6 }),
@@ -66,7 +66,7 @@ draw();
 """
 VEGA_SPEC = """
 const rows = methods.flatMap((method) => method.points.map((point) => ({
-  method: method.name, gflops: point.gflops,
+  method: method.label, gflops: point.gflops,
   value: point.values.top1[0], low: point.values.top1[1], high: point.values.top1[2] })));
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const ink = () => (dark.matches ? "#e6eaef" : "#1c2128");
@@ -199,6 +199,8 @@ def _bundle(modules: Path, name: str, code: str, *, platform: str = "browser") -
 def _pages(modules: Path, out: Path) -> dict[str, Path]:
     summary = pd.read_csv(ROOT / "docs" / "results" / "demo-3-seeds.csv")
     data = curve_data(summary, {})
+    for method in data["methods"]:
+        method["shows"] = {"all": True}  # every line, with every program
     text = json_text(data)
     compiler = _bundle(modules, "compile", COMPILE.replace("DATA", json.dumps(data)), platform="node")
     (modules.parent / "compile.mjs").write_text(compiler)
