@@ -32,12 +32,12 @@ def require_own(*names: str) -> None:
 
 
 def main() -> int:
-    """The command ``video-env``; see ``compare.cli``."""
+    """The command ``video-env``; see ``compare.command_line``."""
     try:
         require_own(*PACKAGES)
     except ImportError as error:
         print(f"video-env: {error}", file=sys.stderr)
         return 2
-    from compare.cli import main as command
+    from compare.command_line.main import main as command
 
     return command()

@@ -13,10 +13,10 @@ import numpy as np
 
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
-from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import DEFAULT_EXIT, ExitRule, confidences, thresholds_for
 from video_env.evaluation.protocols import LooksAt
+from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule, confidences, thresholds_for
+from video_env.models.verdicts import Verdicts
 
 TOGETHER = 256  # videos whose features are in memory at once
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from video_env.cache.store import Cache
 from video_env.data.sampling import candidate_indices
-from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
+from video_env.models.verdicts import Verdicts
 
 
 class FixedSubsets:
@@ -83,7 +83,7 @@ HEURISTICS: dict[str, Callable[[Cache, int, str, int], FixedSubsets]] = {
     "uniform": lambda cache, num_frames, split, seed: uniform(cache, num_frames),
     "random": lambda cache, num_frames, split, seed: random(cache, num_frames, seed),
     "centre": lambda cache, num_frames, split, seed: centre(cache, num_frames),
-    "single-frame confidence": lambda cache, num_frames, split, seed: single_frame_confidence(
+    "single-frame-confidence": lambda cache, num_frames, split, seed: single_frame_confidence(
         cache, num_frames, split
     ),
     "motion": lambda cache, num_frames, split, seed: motion(cache, num_frames, split),

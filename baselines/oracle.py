@@ -6,7 +6,7 @@ import numpy as np
 
 from baselines.heuristics import FixedSubsets
 from video_env.cache.store import Cache
-from video_env.envs.rewards import Verdicts, subset_bits
+from video_env.models.verdicts import Verdicts, subset_bits
 
 
 def oracle(cache: Cache, num_frames: int, split: str) -> FixedSubsets:

@@ -95,19 +95,12 @@ def greedy_oracle(cache: Cache, split: str) -> FixedPatches:
 
 
 PATCH_RULES: dict[str, Callable[[Cache, str, int], FixedPatches]] = {
-    "random patch": lambda cache, split, seed: random_patches(cache, seed),
-    "centre patch": lambda cache, split, seed: centre_patches(cache),
-    "most-moving patch": lambda cache, split, seed: most_moving_patches(cache, split),
-    "patch oracle": lambda cache, split, seed: greedy_oracle(cache, split),
+    "random-patch": lambda cache, split, seed: random_patches(cache, seed),
+    "centre-patch": lambda cache, split, seed: centre_patches(cache),
+    "most-moving-patch": lambda cache, split, seed: most_moving_patches(cache, split),
+    "patch-oracle": lambda cache, split, seed: greedy_oracle(cache, split),
 }
 """By name: (cache, split, seed) to a policy."""
-
-
-def patch_setting(cache: Cache) -> str:
-    """The size of a cache's patches, as tables name it."""
-    _ = cache["patches"]  # its error says how to make them
-    size = cache.meta["arrays"]["patches"]["source"].get("patch_size")
-    return f"{size}²" if size else "patches"
 
 
 def _shape(cache: Cache) -> tuple[int, int]:

@@ -19,11 +19,12 @@ from stable_baselines3.common.noise import NormalActionNoise
 from tqdm import tqdm
 
 import video_env  # noqa: F401  (registers the environments)
-from baselines.patches import patch_setting
 from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_choice, require_positive, require_seed
+from video_env.evaluation.labels import point_label
+from video_env.evaluation.patch_sizes import patch_setting
 from video_env.evaluation.protocols import LooksAt
 from video_env.files import delete
 from video_env.models.cost import counted_gflops
@@ -174,12 +175,22 @@ class SB3Settings:
         suffix = "" if self.environment_id == algorithm.environments[0] else _SUFFIX[self.environment_id]
         return algorithm.title + suffix + (", exit" if self.allow_exit else "")
 
-    def setting(self, cache: Cache) -> str:
-        """The point on its method's curve, as tables name it."""
-        cost = f"λ = {self.cost_per_gflop:g}"
+    def method(self) -> str:
+        """The method's id in tables."""
+        kind = (PATCHES, ANY_POINT) if self.of_patches else (ONE_STEP, SEQUENTIAL)
+        first = next(one for one in ALGORITHMS[self.algorithm].environments if one in kind)
+        name = f"patch-{self.algorithm}" if self.of_patches else self.algorithm
+        suffix = "" if self.environment_id == first else _SUFFIX[self.environment_id].replace(" ", "-")[1:]
+        return name + suffix.replace(",", "-") + ("-exit" if self.allow_exit else "")
+
+    def setting(self, cache: Cache) -> dict[str, float]:
+        """The point on its method's curve."""
+        if self.environment_id == ONE_STEP:
+            return {"num_frames": self.num_frames}
+        cost = {"cost_per_gflop": self.cost_per_gflop}
         if not self.of_patches:
-            return f"N = {self.num_frames}" if self.environment_id == ONE_STEP else cost
-        return f"{patch_setting(cache)}, {cost}" if self.allow_exit else patch_setting(cache)
+            return cost
+        return {**patch_setting(cache), **(cost if self.allow_exit else {})}
 
 
 def hyperparameter_names(algorithm: str) -> tuple[str, ...]:
@@ -214,7 +225,8 @@ def train_sb3(
         raise InputError("evaluate_every: expected a log_folder for best_model.zip and evaluations.npz")
     tuned = settings.tuned()
     model = build(cache, settings, tuned, device, make_environments(cache, settings, "train", tuned.num_envs))
-    callbacks: list[BaseCallback] = [_Progress(tuned.steps, f"{settings.title()}, {settings.setting(cache)}")]
+    label = point_label(settings.title(), settings.setting(cache))
+    callbacks: list[BaseCallback] = [_Progress(tuned.steps, label)]
     if log_folder is None:
         model.set_logger(Logger(folder=None, output_formats=[]))  # SB3's own leaves a temporary folder
     else:

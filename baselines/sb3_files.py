@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -19,15 +20,17 @@ from typing import Any
 import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
 
-from baselines.sb3 import PATCHES, SB3Settings, build, make_environments
+from baselines.sb3 import PATCHES, SB3Settings, build, make_environments, train_sb3
 from baselines.tuned import Tuned, tuned_from
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.files import sha256_of, write_bytes
+from video_env.files import alone, sha256_of, write_bytes
 from video_env.models.backbones import load_state
 from video_env.models.optimise import seeded
 from video_env.models.tensors import read_tensors
+from video_env.settings import difference
 
 WEIGHTS = "policy.pth"
 """The member of the .zip that holds the policy's tensors."""
@@ -82,6 +85,42 @@ def save_sb3(
         "training_seconds": seconds,
     }
     write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
+
+
+def train_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: str = "auto") -> None:
+    """Train an algorithm to a .zip file, its record beside it as .json; what is done is kept.
+
+    Raises:
+        InputError: the file holds a model that was trained otherwise.
+    """
+    if settings.of_patches:
+        trained_on = f"{cache.identity}, glance+patches {cache.fingerprint('glance', 'patches')}"
+        sees = cache.sources("glance", "patches", "classifier.safetensors")
+    else:
+        trained_on, sees = f"{cache.identity}, skim {cache.content('skim')}", cache.sources("skim")
+    with alone(file, file.with_suffix(".json")):
+        if is_whole(file):
+            found = read_sb3_record(file)
+            different = difference(
+                _training(found.settings, found.tuned, found.trained_on),
+                _training(settings, settings.tuned(), trained_on),
+            )
+            if different:
+                raise InputError(
+                    f"{file}: holds an agent that was trained otherwise: {different}. Choose another file, "
+                    "or delete this one"
+                )
+            return
+        if file.exists():
+            tqdm.write(f"{file}: unfinished, there is no record that belongs to it; it is trained anew")
+        begun = time.perf_counter()
+        model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
+        seconds = time.perf_counter() - begun
+        save_sb3(model, settings, file, trained_on=trained_on, sees=sees, seconds=seconds)
+
+
+def _training(settings: SB3Settings, tuned: Tuned, trained_on: str) -> dict[str, Any]:
+    return {"settings": asdict(settings), "tuned": tuned.record(), "trained_on": trained_on}
 
 
 def is_whole(file: Path) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from compare.entries import adafocus_v2_entry, train_adafocus_v2
 
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients
-from compare.entries import adafocus_v2_entry, train_adafocus_v2
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate
 

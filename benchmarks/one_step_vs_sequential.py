@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compare.entries import saved_entry
 from report import alternating_seconds, median_ratio, write_report
 
 from baselines.sb3 import SB3Policy
-from compare.entries import saved_entry
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Policy

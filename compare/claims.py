@@ -1,16 +1,21 @@
-"""The headline claims of the three papers, held against a comparison's result tables.
+"""The headline claims of the three papers, tested on a comparison's result tables.
 
-Every claim has measurements; each is a figure with a 95% interval: a bootstrap over seeds and videos, paired
-where two methods are compared, or, of times and speeds, over seeds. A claim is *reproduced* where the
-intervals of all measurements that decide lie on its side, *not reproduced* where one lies on the other side
-(or at nothing), *undecided* where one holds both, and *not measured* where a method is missing, or a setting
-to hold another one against. Methods with a fixed setting are taken at their default one (N = 2 frames,
-patches of 36²), which no result has chosen; where that is not in the tables, at the middle one.
+A claim has measurements. Each is a number with a 95% interval: a bootstrap over seeds and videos, paired
+where two methods are compared; for times and speeds, Student's t over seeds. A measurement decides, or it is
+there for comparison only. The verdict on a claim follows from the intervals of those that decide:
 
-Accuracy is held against the other method's cheapest setting that costs at least as much, and so is speed; the
-difference to a mixture of its two nearest settings, at equal GFLOPs, and the speed beside the setting whose
-GFLOPs are nearest stand beside and do not decide. Times and speeds have one ratio for each seed that both
-were tested with on one machine, and Student's t interval of its logarithm.
+- *reproduced*: all of them lie on the claim's side;
+- *not reproduced*: one lies on the other side, or at no difference;
+- *undecided*: one includes both sides;
+- *not measured*: a method is missing, or a setting to compare with.
+
+A method is measured at one setting, which no result has chosen: N = 2 frames, patches of 36². Where a table
+does not have it, the middle one of the method's settings is taken.
+
+A method's accuracy and speed are compared with the other method's cheapest setting that costs at least as
+much. Also shown, but without a say: the difference to a mixture of the two nearest settings (at equal
+GFLOPs), and the speed beside the setting with the nearest GFLOPs. Times and speeds have a ratio for each seed
+that both methods were tested with on one machine; the interval is that of the ratios' logarithm.
 """
 
 from __future__ import annotations
@@ -26,8 +31,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agents.adafocus.settings import AdaFocusSettings
-from agents.ocsampler.settings import OCSamplerSettings
 from video_env.evaluation.differences import (
     Curve,
     Estimate,
@@ -36,13 +39,19 @@ from video_env.evaluation.differences import (
     paired_curves,
     saving_at_equal_accuracy,
 )
+from video_env.evaluation.labels import method_labels, setting_label
+from video_env.evaluation.results import Setting, at_setting
 from video_env.files import write_bytes
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not measured"]
 Unit = Literal["accuracy", "share", "ratio"]
 
-FRAMES = f"N = {OCSamplerSettings().num_frames}"
-PATCH = f"{AdaFocusSettings().patch_size}²"
+FRAMES: Setting = {"num_frames": 2}
+"""Two objects decide a video of the built-in data set: two frames can show both, one frame rarely does."""
+
+PATCH: Setting = {"patch_size": 36}
+"""An object of the built-in data set is 28 pixels wide: it fits into this patch, a seventh of the frame."""
+
 EQUAL = 0.01
 """Accuracies within one point count as equal."""
 
@@ -52,11 +61,11 @@ class Measure:
     """One measurement.
 
     Attributes:
-        what: was measured.
-        setting: at which.
-        unit: ``accuracy`` and ``share`` must be above 0 to speak for the claim, ``ratio`` above 1.
+        what: the quantity, in words.
+        setting: the methods' settings, in words.
+        unit: of the estimate; ``accuracy`` and ``share`` above 0 support the claim, a ``ratio`` above 1.
         estimate: None where it could not be measured.
-        decides: whether the claim's verdict depends on it; others stand beside for comparison.
+        decides: whether the verdict depends on it, or it is there for comparison only.
     """
 
     what: str
@@ -70,7 +79,7 @@ class Measure:
         if self.estimate is None:
             return "not measured"
         nothing = 1.0 if self.unit == "ratio" else 0.0
-        # Without an interval, as of a ratio from one seed, neither comparison holds.
+        # A ratio of one seed has no interval (NaN): then neither comparison holds.
         if self.estimate.low > nothing:
             return "reproduced"
         return "not reproduced" if self.estimate.high <= nothing else "undecided"
@@ -78,15 +87,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper claims.
+    """A claim of a paper.
 
     Attributes:
-        name: short.
-        title: in one sentence.
+        name: a short name.
+        title: the claim in one sentence.
         source: the paper.
-        published: what it states.
-        methods: names of those in the table of methods that it speaks of.
-        measures: what we measure, from result tables.
+        published: the numbers that the paper states.
+        methods: ids of the methods that it takes to measure the claim.
+        measures: gives the measurements, from a result table.
     """
 
     name: str
@@ -98,73 +107,83 @@ class Claim:
 
 
 def _one_step(results: pd.DataFrame) -> Iterator[Measure]:
-    """OCSampler against MaskablePPO, which decides again after every frame."""
-    yield from _gains(results, "OCSampler", "MaskablePPO", FRAMES)
-    curves = paired_curves(results, "OCSampler", "MaskablePPO")
-    what = "videos per second of OCSampler over MaskablePPO's"
+    """OCSampler beside MaskablePPO, which decides again after every frame."""
+    one, many = "ocsampler", "maskable-ppo"
+    yield from _gains(results, one, many, FRAMES)
+    curves = paired_curves(results, one, many)
+    what = f"videos per second of {_title(results, one)} over {_title(results, many)}'s"
     if curves is None:
-        yield Measure(what, FRAMES, "ratio", None)
+        yield Measure(what, setting_label(FRAMES), "ratio", None)
         return
     point = curves[0].only(_setting(curves[0], FRAMES))
+    own = point.settings[0]
     dearer = difference_to_dearer(point, curves[1])
     costs = np.abs(curves[1].cost.mean(axis=(0, 1)) - point.cost.mean())
     nearest = curves[1].settings[int(costs.argmin())]
     for beside, decides in ((dearer[0] if dearer else None, True), (nearest, False)):
-        speed, setting = None, point.settings[0]
+        speed, setting = None, setting_label(own)
         if beside is not None:
-            sides = (("OCSampler", point.settings[0]), ("MaskablePPO", beside))
-            speed, setting = _ratio(results, "videos_per_second", *sides), f"{setting} beside {beside}"
+            speed = _ratio(results, "videos_per_second", (one, own), (many, beside))
+            setting = f"{setting} beside {setting_label(beside)}"
         yield Measure(what if decides else f"{what} at the nearest GFLOPs", setting, "ratio", speed, decides)
 
 
 def _frame_budget(results: pd.DataFrame) -> Iterator[Measure]:
-    curves = paired_curves(results, "OCSampler, budget", "OCSampler", cost="frames")
+    curves = paired_curves(results, "ocsampler-budget", "ocsampler", cost="frames")
+    what = "frames saved within one point of a fixed number"
     if curves is None:
-        yield Measure("frames saved within one point of a fixed number", FRAMES, "share", None)
+        yield Measure(what, setting_label(FRAMES), "share", None)
         return
     setting = _setting(curves[1], FRAMES)
     saving = saving_at_equal_accuracy(curves[0], curves[1], setting, within=EQUAL)
-    yield Measure("frames saved within one point of a fixed number", f"all λ, {setting}", "share", saving)
-    # With many fixed numbers the best of them by accuracy may be far beyond where accuracy ends to rise.
+    yield Measure(what, f"all λ, {setting_label(setting)}", "share", saving)
+    # The most accurate fixed number may be far beyond the one from which accuracy hardly rises.
     saving = saving_at_equal_accuracy(curves[0], curves[1], within=EQUAL)
     what = "frames saved within one point of the best fixed number"
     yield Measure(what, "all λ, all N", "share", saving, decides=False)
 
 
 def _v2_accuracy(results: pd.DataFrame) -> Iterator[Measure]:
-    yield from _gains(results, "AdaFocusV2", "AdaFocus", PATCH)
+    yield from _gains(results, "adafocus-v2", "adafocus", PATCH)
 
 
 def _v2_time(results: pd.DataFrame) -> Iterator[Measure]:
-    curves = paired_curves(results, "AdaFocusV2", "AdaFocus")
+    new, old = "adafocus-v2", "adafocus"
+    curves = paired_curves(results, new, old)
     setting = PATCH if curves is None else _setting(curves[0], PATCH)
     ratio = None
     if curves is not None and setting in curves[1].settings:
-        ratio = _ratio(results, "training_seconds", ("AdaFocus", setting), ("AdaFocusV2", setting))
-    yield Measure("training time of AdaFocus over AdaFocusV2's", setting, "ratio", ratio)
+        ratio = _ratio(results, "training_seconds", (old, setting), (new, setting))
+    what = f"training time of {_title(results, old)} over {_title(results, new)}'s"
+    yield Measure(what, setting_label(setting), "ratio", ratio)
 
 
 def _exit(results: pd.DataFrame) -> Iterator[Measure]:
-    curves = paired_curves(results, "AdaFocusV2, exit", "AdaFocusV2")
+    what = "GFLOPs saved within one point of all frames"
+    curves = paired_curves(results, "adafocus-v2-exit", "adafocus-v2")
     if curves is None:
-        yield Measure("GFLOPs saved within one point of all frames", PATCH, "share", None)
+        yield Measure(what, setting_label(PATCH), "share", None)
         return
-    # The exit's settings begin with the patch size.
-    sizes = {setting: setting.split(",")[0] for setting in curves[0].settings}
-    size = PATCH if PATCH in sizes.values() else next(iter(sizes.values()))
-    budgets = curves[0].only(*(setting for setting in sizes if sizes[setting] == size))
+    sizes = [_of_patch(setting) for setting in curves[0].settings]
+    size = PATCH if PATCH in sizes else sizes[0]
     if size not in curves[1].settings:
-        yield Measure("GFLOPs saved within one point of all frames", size, "share", None)
+        yield Measure(what, setting_label(size), "share", None)
         return
+    budgets = curves[0].at(*(place for place, own in enumerate(sizes) if own == size))
     saving = saving_at_equal_accuracy(budgets, curves[1], size, within=EQUAL)
-    yield Measure("GFLOPs saved within one point of all frames", f"{size}, all budgets", "share", saving)
+    yield Measure(what, f"{setting_label(size)}, all budgets", "share", saving)
+
+
+def _of_patch(setting: Setting) -> Setting:
+    """The part of a setting that says the patch size."""
+    return {name: value for name, value in setting.items() if name in PATCH}
 
 
 def _learned(results: pd.DataFrame) -> Iterator[Measure]:
     for method, bases, default in (
-        ("OCSampler", ("uniform", "random", "centre"), FRAMES),
-        # Of stage 2, whose classifier is the one that looks at random and central patches too.
-        ("AdaFocus, stage 2", ("random patch", "centre patch"), PATCH),
+        ("ocsampler", ("uniform", "random", "centre"), FRAMES),
+        # Random and central patches are read by the classifier of stage 2; that of stage 3 has more training.
+        ("adafocus-stage-2", ("random-patch", "centre-patch"), PATCH),
     ):
         for base in bases:
             yield from _gains(results, method, base, default)
@@ -208,7 +227,7 @@ CLAIMS = (
         "Conditional exit saves GFLOPs at equal accuracy.",
         "AdaFocusV2, arXiv 2112.14238",
         "74.8 mAP at 9.9 GFLOPs, AdaFocus 75.0 at 26.6 (ActivityNet)",
-        ("adafocus-v2",),
+        ("adafocus-v2", "adafocus-v2-exit"),
         _exit,
     ),
     Claim(
@@ -216,7 +235,7 @@ CLAIMS = (
         "Learned selection is more accurate than uniform, random and central selection at equal GFLOPs.",
         "OCSampler, arXiv 2201.04388; AdaFocus, arXiv 2105.03245",
         "every learned method above its fixed and random ones",
-        ("ocsampler", "uniform", "random", "centre", "adafocus", "random-patch", "centre-patch"),
+        ("ocsampler", "uniform", "random", "centre", "adafocus-stage-2", "random-patch", "centre-patch"),
         _learned,
     ),
 )
@@ -226,11 +245,12 @@ def measure_claims(results: pd.DataFrame) -> pd.DataFrame:
     """Every claim with its measurements.
 
     Args:
-        results: result tables joined.
+        results: a result table; join several first.
 
     Returns:
-        One row per measurement: ``claim, title, source, published, measure, setting, value, low, high,
-        unit, verdict`` (of the measurement), ``decides`` and ``claim_verdict``.
+        A row per measurement: ``claim, title, source, published`` of the claim; ``measure`` and ``setting``
+        in words; ``value, low, high, unit``; ``verdict`` of the measurement alone, ``decides``, and
+        ``claim_verdict``.
     """
     rows = []
     for claim in CLAIMS:
@@ -250,7 +270,7 @@ def measure_claims(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_claims(claims: pd.DataFrame, folder: Path) -> None:
-    """Save ``claims.csv`` and, to be read, ``claims.md``; print how many are decided."""
+    """Save ``claims.csv``, and ``claims.md`` for people; print each claim's verdict."""
     write_bytes(folder / "claims.csv", claims.to_csv(index=False).encode())
     write_bytes(folder / "claims.md", claims_page(claims).encode())
     verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first()
@@ -281,20 +301,20 @@ def claims_page(claims: pd.DataFrame) -> str:
 
 
 def _text(value: object) -> str:
-    """In a cell of a Markdown table: text, whatever is in it."""
+    """Text for a cell of a Markdown table, without a meaning for Markdown."""
     return re.sub(r"([\\|`*_\[\]#])", r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
 
 
 def _needed(name: str, verdict: Verdict) -> str:
-    """Of a claim that is not measured, what it takes."""
-    methods = {claim.name: claim.methods for claim in CLAIMS}[name]
+    """What it takes to measure a claim that is not measured."""
     if verdict != "not measured":
         return ""
+    methods = {claim.name: claim.methods for claim in CLAIMS}[name]
     return f" (it takes comparable settings of {', '.join(methods)}, tested on one machine)"
 
 
 def format_estimate(estimate: Estimate, unit: str) -> str:
-    """The figure with its interval, in points, percent or times."""
+    """The number with its interval, in points, percent or times."""
     if np.isnan(estimate.value):
         return "not measured"
     if np.isnan(estimate.low):
@@ -313,35 +333,40 @@ def _together(verdicts: list[Verdict]) -> Verdict:
     return "reproduced"
 
 
-def _setting(curve: Curve, default: str) -> str:
-    """The default setting, or the middle one where it is not there."""
+def _title(results: pd.DataFrame, method: str) -> str:
+    """As people read it; the id of a method that is not in the table."""
+    return method_labels(results).get(method, method)
+
+
+def _setting(curve: Curve, default: Setting) -> Setting:
+    """The default setting; the middle one where the curve does not have it."""
     return default if default in curve.settings else curve.settings[len(curve.settings) // 2]
 
 
-def _gains(results: pd.DataFrame, method: str, base: str, default: str) -> Iterator[Measure]:
-    """A method's accuracy minus that of another one that may spend as much or a little more; and, beside it,
-    at equal GFLOPs."""
+def _gains(results: pd.DataFrame, method: str, base: str, default: Setting) -> Iterator[Measure]:
+    """A method's accuracy minus that of another one that costs as much or a little more; and, for
+    comparison, at equal GFLOPs."""
     curves = paired_curves(results, method, base)
-    what = f"top-1 of {method} minus that of {base}"
+    what = f"top-1 of {_title(results, method)} minus that of {_title(results, base)}"
     if curves is None:
-        yield Measure(what, default, "accuracy", None)
+        yield Measure(what, setting_label(default), "accuracy", None)
         return
-    setting = _setting(curves[0], default)
-    point = curves[0].only(setting)
-    dearer = difference_to_dearer(point, curves[1])
-    beside, gain = dearer or (None, None)
-    yield Measure(what, f"{setting} beside {beside}" if beside else setting, "accuracy", gain)
+    point = curves[0].only(_setting(curves[0], default))
+    setting = setting_label(point.settings[0])
+    beside, gain = difference_to_dearer(point, curves[1]) or (None, None)
+    at = setting if beside is None else f"{setting} beside {setting_label(beside)}"
+    yield Measure(what, at, "accuracy", gain)
     gain = difference_at_equal_cost(point, curves[1])
     yield Measure(f"{what} at equal GFLOPs", setting, "accuracy", gain, decides=False)
 
 
 def _ratio(
-    results: pd.DataFrame, column: str, over: tuple[str, str], under: tuple[str, str]
+    results: pd.DataFrame, column: str, over: tuple[str, Setting], under: tuple[str, Setting]
 ) -> Estimate | None:
-    """A column's ratio between two methods' settings, paired by seed and machine: geometric mean and
-    Student's t interval of its logarithm; with one seed there is no interval (NaN)."""
+    """A column's ratio between two points, paired by seed and machine: the geometric mean, and Student's t
+    interval of its logarithm; NaN for the interval of one seed."""
     values = [
-        results[(results["method"] == method) & (results["setting"] == setting)]
+        results[(results["method"] == method) & at_setting(results, **setting)]
         .groupby(["seed", "machine"])[column]
         .mean()
         for method, setting in (over, under)
@@ -353,6 +378,6 @@ def _ratio(
     value = float(np.exp(logarithms.mean()))
     if len(ratios) == 1:
         return Estimate(value, np.nan, np.nan)
-    # Few seeds: a bootstrap over them would be no wider than their extremes.
+    # A bootstrap over a few seeds would be no wider than the two that differ most.
     factor = float(np.exp(stats.t.ppf(0.975, len(ratios) - 1) * stats.sem(logarithms)))
     return Estimate(value, value / factor, value * factor)

@@ -1,4 +1,4 @@
-"""Pictures of a comparison that show the videos: which frames each method chose, and where it looked."""
+"""Pictures of a comparison that show videos: the frames that each method chose, and where it looked."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ import numpy as np
 import pandas as pd
 
 from compare.run_folder import Run
-from compare.summary import in_order
+from compare.summary import in_order, methods_shown
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES
+from video_env.evaluation.labels import method_labels, point_label
 from video_env.evaluation.plots import plot_patches, plot_selections
-from video_env.evaluation.results import selects_patches
+from video_env.evaluation.results import points_of, selects_patches, setting_columns, setting_of
 from video_env.evaluation.selections import write_selections
 
 Strip = tuple[str, np.ndarray, bool | None]
 
 
 def draw_pictures(run: Run, *, videos: int = 3) -> None:
-    """Write ``selections.png``, ``patches.png`` (as far as there are such methods and frames) of a few videos
-    with the first seed, and for each seed ``selections.jsonl``."""
+    """Draw what the methods of the first seed chose in a few videos, and write every seed's choices.
+
+    ``selections.png`` shows the methods that choose frames and ``patches.png`` those that choose patches, as
+    far as the run has such methods and its cache has frames. ``seed-*/selections.jsonl`` holds all choices.
+
+    Args:
+        run: the comparison, whose folder the files go to.
+        videos: how many videos of the split ``selections.png`` shows.
+    """
     for seed in run.seeds:
         of_seed = run.results[run.results["seed"] == seed]
-        if len(of_seed) and "frame_index" in run.cache(seed):  # not where features were computed elsewhere
+        # A cache of features that were computed elsewhere does not know its frames' numbers.
+        if len(of_seed) and "frame_index" in run.cache(seed):
             write_selections(run.cache(seed), of_seed, run.folder / f"seed-{seed}" / "selections.jsonl")
     seed = run.seeds[0]
     cache, results = run.cache(seed), run.results[run.results["seed"] == seed]
@@ -31,34 +40,38 @@ def draw_pictures(run: Run, *, videos: int = 3) -> None:
         return
     rows = cache.rows(run.split)[:videos]
     of_patches = selects_patches(results)
-    chosen = _at_two_frames(results[~of_patches])
+    chosen = _near_two_frames(results[~of_patches])
     if len(chosen):
         strips = [(*_headed(cache, row), _selections(cache, row, chosen)) for row in rows]
         plot_selections(strips, run.folder / "selections.png")
     looked = _at_one_size(results[of_patches])
     if len(looked):
-        size = float(looked["setting"].iloc[0].split("²")[0]) / int(cache.meta["frame_size"])
+        share = float(looked["patch_size"].iloc[0]) / int(cache.meta["frame_size"])
         views = [(*_headed(cache, row), _patches(cache, row, looked)) for row in rows[:2]]
-        plot_patches(views, run.folder / "patches.png", patch_share=size)
+        plot_patches(views, run.folder / "patches.png", patch_share=share)
 
 
-def _at_two_frames(results: pd.DataFrame) -> pd.DataFrame:
-    """Of each method the setting whose mean number of frames is nearest to 2: there choices differ most."""
-    frames = results.groupby(["method", "setting"])["frames"].mean()
-    away = (frames - 2).abs()
-    nearest = away[away.groupby("method").transform("min") == away].reset_index().drop_duplicates("method")
-    shown = nearest[nearest["frames"] < 2]  # what processes four frames and more has another budget
-    return in_order(results.merge(shown[["method", "setting"]], on=["method", "setting"]))
+def _near_two_frames(results: pd.DataFrame) -> pd.DataFrame:
+    """Each method at the setting whose mean number of frames is nearest to 2, where choices differ most."""
+    points = points_of(results)
+    away = (results.groupby(points)["frames"].mean() - 2).abs().rename("away").to_frame()
+    away["method"] = results.groupby(points)["method"].first()
+    nearest = away.loc[away.groupby("method")["away"].idxmin()]
+    # A method that processes four frames and more has another budget.
+    return in_order(results[points.isin(nearest.index[nearest["away"] < 2])])
 
 
 def _at_one_size(results: pd.DataFrame) -> pd.DataFrame:
-    """All methods at the patch size that most of them have, without exit."""
-    plain = results[results["setting"].str.fullmatch(r"\d+²")]
-    sizes = plain.groupby("setting")["method"].nunique()
-    if sizes.empty:
-        return plain
-    beside = plain["method"].str.contains(", stage 2|, GRU|fully connected|centre", regex=True)
-    return in_order(plain[(plain["setting"] == sizes.idxmax()) & ~beside])
+    """The methods to show at the patch size that most of them have, each with its longest look."""
+    if "patch_size" not in results or results["patch_size"].isna().all():
+        return results.iloc[:0]
+    size = results.groupby("patch_size")["method"].nunique().idxmax()
+    at_size = results[results["patch_size"] == size]
+    points = points_of(at_size)
+    looks = at_size.groupby(points)["exit_after"].mean().to_frame()
+    looks["method"] = at_size.groupby(points)["method"].first()
+    longest = at_size[points.isin(looks.groupby("method")["exit_after"].idxmax())]
+    return in_order(longest[longest["method"].isin(methods_shown(longest))])
 
 
 def _headed(cache: Cache, row: int) -> tuple[str, np.ndarray]:
@@ -69,7 +82,7 @@ def _headed(cache: Cache, row: int) -> tuple[str, np.ndarray]:
 def _selections(cache: Cache, row: int, results: pd.DataFrame) -> list[Strip]:
     facts = cache.index.iloc[row]
     strips: list[Strip] = []
-    # The built-in data set knows what is to be seen in which of its own candidates.
+    # Videos of the built-in data set say which candidates show what.
     if "object_candidates" in facts and cache.num_candidates == NUM_CANDIDATES:
         objects = zip(
             cache.classes[facts["label"]].split("+"), facts["object_candidates"].split(";"), strict=True
@@ -78,16 +91,18 @@ def _selections(cache: Cache, row: int, results: pd.DataFrame) -> list[Strip]:
             (f"shows {name}", _marks(map(int, shown.split()), cache.num_candidates), None)
             for name, shown in objects
         ]
-    for choice in results[results["video"] == facts["video"]].itertuples():
-        marks = _marks(choice.selected, cache.num_candidates)
-        strips.append((f"{choice.method}, {choice.setting}", marks, bool(choice.correct)))
+    titles, columns = method_labels(results), setting_columns(results)
+    for choice in results[results["video"] == facts["video"]].to_dict("records"):
+        label = point_label(titles[choice["method"]], setting_of(choice, columns))
+        marks = _marks(choice["selected"], cache.num_candidates)
+        strips.append((label, marks, bool(choice["correct"])))
     return strips
 
 
 def _patches(cache: Cache, row: int, results: pd.DataFrame) -> list[tuple[str, np.ndarray, bool]]:
-    of_video = results[results["video"] == cache.index["video"].iloc[row]]
+    of_video, titles = results[results["video"] == cache.index["video"].iloc[row]], method_labels(results)
     return [
-        (choice.method, np.reshape(choice.patches, (-1, 2)), bool(choice.correct))
+        (titles[choice.method], np.reshape(choice.patches, (-1, 2)), bool(choice.correct))
         for choice in of_video.itertuples()
     ]
 

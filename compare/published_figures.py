@@ -1,9 +1,8 @@
-"""Figures that papers report, to lay under a curve of one's own on the same data set.
+"""Numbers that papers report, to draw beside your own curve on the same data set.
 
-They stand in ``published_figures.csv``: accuracy in percent (mAP on ActivityNet and FCVID, top-1 on
-Mini-Kinetics) and GFLOPs (multiply-adds) per video, from the papers' tables as reprinted with AdaFocusV2,
-Uni-AdaFocus and FrameExit. A stronger recognizer moves every row: only methods over one recognizer can be
-compared.
+``published_figures.csv`` holds accuracy in percent (mAP on ActivityNet and FCVID, top-1 on Mini-Kinetics) and
+GFLOPs (multiply-adds) per video, from the tables of AdaFocusV2, Uni-AdaFocus and FrameExit. A stronger
+recognizer raises every number, so only methods with the same recognizer can be compared.
 """
 
 from __future__ import annotations
@@ -19,10 +18,14 @@ FILE = Path(__file__).with_name("published_figures.csv")
 
 
 def reported_figures(data: str, metric: Metric) -> pd.DataFrame:
-    """Columns ``method``, ``accuracy`` in [0, 1] and ``gflops`` of one data set.
+    """The numbers of one data set: columns ``method``, ``accuracy`` in [0, 1] and ``gflops``.
+
+    Args:
+        data: a data set of ``published_figures.csv``, such as ``activitynet``.
+        metric: the accuracy that they must be of.
 
     Raises:
-        InputError: no figures are known for that data set, or they are of another metric.
+        InputError: there are no numbers for the data set, or they are of another metric.
     """
     table = pd.read_csv(FILE)
     require_choice("overlay", data, tuple(table["data"].unique()))

@@ -17,31 +17,23 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from tqdm import tqdm
 
-from compare.claims import measure_claims, write_claims
-from compare.pictures import draw_pictures
 from compare.published_figures import reported_figures
 from compare.run_folder import Run, claim, require_no_links
-from compare.summary import write_summary
+from compare.sum_up import sum_up
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive
 from video_env.evaluation import registry
 from video_env.evaluation.budget import Metric
 from video_env.evaluation.evaluate import evaluate
-from video_env.evaluation.plots import plot_learning
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, Method
-from video_env.evaluation.results import join_results, read_results, write_results
-from video_env.evaluation.tables import read_table
+from video_env.evaluation.results import join_results, point_columns, read_results, write_results
 from video_env.files import alone, clear_leftovers, write_bytes
 from video_env.models.device import resolve_device
 from video_env.orphans import end_with_parent
-
-ACCURACIES = (0.7, 0.8, 0.9)
-"""On the validation split, whose training time ``training.csv`` states."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{4 << 30}", "MALLOC_TRIM_THRESHOLD_": f"{8 << 30}"}
 """For the processes that train: glibc gives large blocks back to the system, and a network that asks for the
@@ -88,13 +80,14 @@ def compare(
     metric: Metric = "top1",
     title: str | None = None,
     overlay: str | None = None,
+    all_lines: bool = False,
     machine: Machine = Machine(),
     command: Sequence[str] | None = None,
 ) -> Run:
     """Train and test what is not on disk yet under ``out``, and sum up all that is there.
 
     Args:
-        names: methods of the table (``video_env.evaluation.registry``).
+        names: ids of methods (``video_env.evaluation.registry``).
         caches: one for all seeds, or one for each: the same videos, each with a recognizer of its own.
         out: the comparison's folder.
         seeds: trainings of each method, with seeds 0, 1, ...
@@ -102,8 +95,9 @@ def compare(
         modules: where methods stand that are not ours, for the processes that train.
         split: that is tested.
         metric: of curves and intervals.
-        title: stands above the pictures; by default the cache and the split.
+        title: stands above the pictures; by default the data set and the split.
         overlay: a data set whose published figures the curve shows too (``compare.published_figures``).
+        all_lines: draw every method's line, not only those that are looked for first.
         machine: how the work is spread.
         command: the command line that asks for it, to be kept with the run.
 
@@ -115,7 +109,7 @@ def compare(
     registry.load(modules)
     methods = registry.find(names)
     if not methods:
-        raise InputError(f"methods: found none, expected some of {', '.join(registry.table())}")
+        raise InputError(f"methods: found none, expected some of {', '.join(registry.methods())}")
     of_seed = _by_seed(caches, seeds)
     for cache in of_seed.values():
         cache.rows(split)  # its error lists the splits that there are
@@ -138,7 +132,7 @@ def compare(
             command=command,
         )
         _do(methods, of_seed, out, split, given, machine, modules)
-        return sum_up(run, metric=metric, overlay=overlay)
+        return sum_up(run, metric=metric, overlay=overlay, all_lines=all_lines)
 
 
 def _do(
@@ -161,7 +155,7 @@ def _do(
         tqdm.write(f"all results are in {out} already; they are summed up again")
     # What needs no training, nor that of others, first: where its settings do not fit, that is said at once.
     at_once, later = (
-        [(method, job) for method, job in open_work if bool(method.trains or method.builds_on) == waits]
+        [(method, job) for method, job in open_work if bool(method.has_work or method.builds_on) == waits]
         for waits in (False, True)
     )
     for method, job in at_once:
@@ -169,75 +163,18 @@ def _do(
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(machine.threads)
-        failed = _train([(m, j) for m, j in later if m.trains], out, machine, modules)
+        failed = _train([(m, j) for m, j in later if m.has_work], out, machine, modules)
     for method, job in later:
-        if (method.name, job.seed) not in failed:
+        if (method.id, job.seed) not in failed:
             _test(out, method, job)
     _raise_first(failed, machine)
-
-
-def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None) -> Run:
-    """Everything that is made of a run's result tables: joined table, summary, claims, pictures."""
-    with run.alone():
-        return _sum_up(run, metric, overlay)
-
-
-def _sum_up(run: Run, metric: Metric, overlay: str | None) -> Run:
-    folder = run.folder
-    files = [
-        file
-        for seed in run.seeds
-        for name in run.methods
-        if (file := folder / f"seed-{seed}" / "results" / f"{name}.parquet").is_file()
-    ]
-    tables = {file: _read(file) for file in files}
-    names = _told_apart(tables)
-    results = join_results([_renamed(tables[file], names, file) for file in files], list(map(str, files)))
-    write_results(results, folder / "results.parquet")
-    trainings, learning = _trainings(files, names)
-    write_bytes(folder / "training.csv", trainings.to_csv(index=False).encode())
-    write_bytes(folder / "learning.csv", learning.to_csv(index=False).encode())
-    if len(learning):
-        plot_learning(read_table(folder / "learning.csv"), folder / "learning.png")
-    write_summary(results, folder, metric=metric, title=run.title, overlay=overlay)
-    write_claims(measure_claims(results), folder)
-    draw_pictures(Run(folder))
-    return Run(folder)
-
-
-def _read(file: Path) -> pd.DataFrame:
-    try:
-        return read_results(file)
-    except InputError as error:
-        raise InputError(f"{error}; compare {file.stem} again, and it is made anew") from error
-
-
-Names = dict[tuple[str, str], str]
-"""Of methods in the summed-up tables, by a method's name on the command line and that in its own table."""
-
-
-def _told_apart(tables: dict[Path, pd.DataFrame]) -> Names:
-    """Two methods may come to the same name, by settings that make one what the other is; the later one then
-    adds its name on the command line."""
-    taken: dict[tuple[str, str], str] = {}
-    names: Names = {}
-    for file, table in tables.items():
-        for method, settings in table.groupby("method", sort=False)["setting"].unique().items():
-            first = {taken.setdefault((str(method), setting), file.stem) for setting in settings}
-            if first != {file.stem}:
-                names[file.stem, str(method)] = f"{method} ({file.stem})"
-    return names
-
-
-def _renamed(table: pd.DataFrame, names: Names, file: Path) -> pd.DataFrame:
-    return table.assign(method=[names.get((file.stem, method), method) for method in table["method"]])
 
 
 def _with_results(out: Path) -> set[str]:
     """Methods whose settings have decided results that are on disk."""
     names = {file.stem for file in out.glob("seed-*/results/*.parquet")}
-    known = registry.find(name for name in names if name in registry.table())
-    return names | {method.name for method in registry.with_those_built_on(known)}
+    known = registry.find(name for name in names if name in registry.methods())
+    return names | {method.id for method in registry.with_those_built_on(known)}
 
 
 def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
@@ -245,7 +182,7 @@ def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
         raise InputError(f"seeds: found {seeds}, expected at least 1")
     if len(caches) not in (1, seeds):
         raise InputError(
-            f"path: found {len(caches)} caches for {seeds} seeds, expected one for all seeds or one for each"
+            f"caches: found {len(caches)} for {seeds} seeds, expected one for all seeds or one for each"
         )
     for cache in caches[1:]:
         for what, found, first in (
@@ -254,7 +191,7 @@ def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
         ):
             if found != first:
                 raise InputError(
-                    f"path: caches of different {what} cannot be compared: {first} in {caches[0].path}, "
+                    f"caches: those of different {what} cannot be compared: {first} in {caches[0].path}, "
                     f"{found} in {cache.path}"
                 )
     return {seed: caches[seed % len(caches)] for seed in range(seeds)}
@@ -262,16 +199,16 @@ def _by_seed(caches: Sequence[Cache], seeds: int) -> dict[int, Cache]:
 
 def _in_order(methods: Sequence[Method]) -> list[Method]:
     """Those that others build on first, so that these find their trainings done."""
-    names = {method.name for method in methods}
-    return [method for method in registry.with_those_built_on(methods) if method.name in names]
+    names = {method.id for method in methods}
+    return [method for method in registry.with_those_built_on(methods) if method.id in names]
 
 
 def _table_file(out: Path, method: Method, job: Job) -> Path:
-    return out / f"seed-{job.seed}" / "results" / f"{method.name}.parquet"
+    return out / f"seed-{job.seed}" / "results" / f"{method.id}.parquet"
 
 
 def _record_file(out: Path, method: Method, job: Job) -> Path:
-    return out / f"seed-{job.seed}" / "results" / f"{method.name}.json"
+    return out / f"seed-{job.seed}" / "results" / f"{method.id}.json"
 
 
 def _finished(out: Path, method: Method, job: Job) -> bool:
@@ -282,12 +219,12 @@ def _finished(out: Path, method: Method, job: Job) -> bool:
     try:
         results = read_results(file)
         videos = set(job.cache.index["video"].iloc[job.cache.rows(job.split)])
-        groups = results.groupby(["method", "setting", "seed"])["video"]
+        groups = results.groupby([*point_columns(results), "seed"], dropna=False)["video"]
         if not all(set(group) == videos for _, group in groups):
             raise InputError(f"{file}: not every video of the split is in it")
         json.loads(_record_file(out, method, job).read_text())
     except (InputError, OSError, ValueError) as error:
-        tqdm.write(f"{method.name}, seed {job.seed}: its results are not whole and are made anew ({error})")
+        tqdm.write(f"{method.id}, seed {job.seed}: its results are not whole and are made anew ({error})")
         return False
     return True
 
@@ -303,9 +240,9 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
     if jobs <= 1:
         for method, job in work:
             try:
-                method.entries(job, job.settings[method.name])
+                method.do_work(job)
             except Exception as why:
-                failed[method.name, job.seed] = (f"{method.name}, seed {job.seed}", why)
+                failed[method.id, job.seed] = (f"{method.id}, seed {job.seed}", why)
         return failed
     os.environ.update({name: value for name, value in KEEP_MEMORY.items() if name not in os.environ})
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent)
@@ -313,9 +250,9 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
     try:
         futures: dict[Future[None], tuple[str, int]] = {}
         for method, job in work:
-            log = _log_file(out, method.name, job.seed)
-            future = pool.submit(_trained, method.name, job, log, machine.threads, tuple(modules))
-            futures[future] = (method.name, job.seed)
+            log = _log_file(out, method.id, job.seed)
+            future = pool.submit(_trained, method.id, job, log, machine.threads, tuple(modules))
+            futures[future] = (method.id, job.seed)
         for future in as_completed(futures):
             name, seed = futures[future]
             bar.update()
@@ -358,36 +295,29 @@ def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, .
     (method,) = registry.find([name])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        method.entries(job, job.settings[name])
+        method.do_work(job)
 
 
 def _test(out: Path, method: Method, job: Job) -> None:
     """Evaluate all entries of a method with one seed, and keep what their trainings took beside the table."""
     try:
-        entries = method.entries(job, job.settings[method.name])
-        _check_entries(entries)
-        with tqdm(entries, desc=f"testing {method.name}, seed {job.seed}", unit="setting") as bar:
+        entries = method.list_entries(job)
+        with tqdm(entries, desc=f"testing {method.id}, seed {job.seed}", unit="setting") as bar:
             tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
     except InputError as error:
-        raise InputError(f"method {method.name!r}, seed {job.seed}: {error}") from error
+        raise InputError(f"method {method.id!r}, seed {job.seed}: {error}") from error
     except Exception as error:
-        tqdm.write(f"failed: {method.name}, seed {job.seed}: {error}")
+        tqdm.write(f"failed: {method.id}, seed {job.seed}: {error}")
         raise
     trainings = [
-        {"method": entry.method, "setting": entry.setting, "seed": job.seed, **asdict(entry.training)}
+        {
+            "method": entry.method, "title": entry.title, "family": entry.family, **entry.setting,
+            "seed": job.seed, **asdict(entry.training),
+        }
         for entry in _once(entries)
-    ]
+    ]  # fmt: skip
     write_bytes(_record_file(out, method, job), json.dumps(trainings).encode())
     write_results(join_results(tables), _table_file(out, method, job))
-
-
-def _check_entries(entries: Sequence[Entry]) -> None:
-    if not entries:
-        raise InputError("gave no entries, expected at least one")
-    points = [(entry.method, entry.setting) for entry in entries]
-    for point in points:
-        if points.count(point) > 1:
-            raise InputError(f"its settings give {', '.join(point)} twice")
 
 
 def _once(entries: Sequence[Entry]) -> Iterator[Entry]:
@@ -397,26 +327,3 @@ def _once(entries: Sequence[Entry]) -> Iterator[Entry]:
         if entry.training.seconds and entry.training not in seen:
             seen.append(entry.training)
             yield entry
-
-
-def _trainings(files: Sequence[Path], names: Names) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row for each training beside these result tables, and a row for each time that one was validated."""
-    rows: list[dict[str, Any]] = []
-    learning: list[dict[str, Any]] = []
-    for file in files:
-        for training in json.loads(file.with_suffix(".json").read_text()):
-            training["method"] = names.get((file.stem, training["method"]), training["method"])
-            history = pd.DataFrame(training.pop("history"), columns=["seconds", "validation"])
-            reached = {
-                f"seconds to {accuracy:g}": history["seconds"][history["validation"] >= accuracy].min()
-                for accuracy in ACCURACIES
-            }
-            training["training_seconds"] = training.pop("seconds")
-            rows.append({**training, **reached})
-            of = {name: training[name] for name in ("method", "setting", "seed")}
-            learning += [{**of, "seconds": x, "validation": y} for x, y in history.to_numpy().tolist()]
-    columns = ["method", "setting", "seed", "stages", "settings", "training_seconds"]
-    return (
-        pd.DataFrame(rows, columns=[*columns, *(f"seconds to {accuracy:g}" for accuracy in ACCURACIES)]),
-        pd.DataFrame(learning, columns=["method", "setting", "seed", "seconds", "validation"]),
-    )

@@ -36,8 +36,9 @@ from video_env.evaluation.results import read_results
 from video_env.evaluation.tables import read_table
 from video_env.files import alone, plain_name, write_bytes
 from video_env.models.device import processor_name
+from video_env.settings import difference
 
-FORMAT = 4
+FORMAT = 5
 """Changes whenever another version could misread a run's folder."""
 
 TABLES = (
@@ -80,7 +81,7 @@ class Run:
 
     @property
     def methods(self) -> dict[str, Any]:
-        """Settings of the methods compared, by their names on the command line."""
+        """Settings of the methods compared, by id."""
         return dict(self.record["methods"])
 
     @contextmanager
@@ -192,10 +193,10 @@ def require_no_links(folder: Path) -> None:
 
 
 _COLUMNS = {
-    "summary": {"method", "setting", "seeds", "top1", "gflops", "frames", "videos_per_second"},
-    "areas": {"method", "area", "gflops_low", "gflops_high"},
-    "training": {"method", "setting", "seed", "training_seconds"},
-    "learning": {"method", "setting", "seed", "seconds", "validation"},
+    "summary": {"method", "title", "family", "seeds", "top1", "gflops", "frames", "videos_per_second"},
+    "areas": {"method", "title", "family", "area", "gflops_low", "gflops_high"},
+    "training": {"method", "title", "family", "seed", "training_seconds"},
+    "learning": {"method", "title", "family", "seed", "seconds", "validation"},
     "claims": {
         "claim", "measure", "setting", "value", "low", "high", "unit", "verdict", "decides", "claim_verdict",
     },
@@ -228,7 +229,7 @@ def claim(
         folder: made where it is missing.
         caches: by seed; those of seeds that the run has already must be the same.
         split: that results are of.
-        title: stands above the pictures; by default what it was, or the cache and the split.
+        title: stands above the pictures; by default what it was, or the data set and the split.
         methods: by name, their settings as plain data that json can hold.
         fixed: those of the run's methods whose settings may not change, since results were made with them;
             by default all.
@@ -248,7 +249,7 @@ def claim(
     }
     record: dict[str, Any] = {
         "format": FORMAT, "version": video_env.__version__, "split": split,
-        "title": f"{next(iter(caches.values())).path.name}, {split} split",
+        "title": f"{data_name(next(iter(caches.values())))}, {split} split",
         "caches": {}, "identities": {}, "methods": {}, "commands": [], "machines": [],
     }  # fmt: skip
     if (folder / "run.json").is_file():
@@ -291,6 +292,13 @@ def claim(
     return Run(folder)
 
 
+def data_name(cache: Cache) -> str:
+    """The data set's name: that of the cache's folder, or of the next folder above that is not just called
+    cache."""
+    names = [cache.path.absolute().name, *(parent.name for parent in cache.path.absolute().parents)]
+    return next((name for name in names if name and name not in ("cache", "caches", "data")), "data set")
+
+
 def _joined(below: Any, above: Any) -> Any:
     """Records one over the other."""
     if not isinstance(below, dict) or not isinstance(above, dict):
@@ -311,12 +319,3 @@ def machine_facts() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
     }
-
-
-def difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Where two records, of plain data, first differ, in words."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in {**found, **wanted}:
-            if found.get(key) != wanted.get(key):
-                return difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key))
-    return f"{name} {found} there, {wanted} asked for".strip()

@@ -1,4 +1,8 @@
-"""From result tables to what a person looks at: the printed table, summary.csv and curve.png."""
+"""From result tables to what people look at: the printed table, ``summary.csv``, ``areas.csv`` and the curves.
+
+Tables and pictures know methods by id and family. Which methods a picture shows is decided here alone, by
+``methods_shown``.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,76 @@ from pathlib import Path
 
 import pandas as pd
 
-from baselines.sb3 import ALGORITHMS
 from compare.published_figures import reported_figures
-from video_env.evaluation.budget import METRICS, Metric, area_under_curve, summarise
-from video_env.evaluation.plots import plot_curve
+from video_env.evaluation.budget import METRICS, UNIFORM, Metric, area_under_curve, summarise
+from video_env.evaluation.labels import method_labels, setting_labels
+from video_env.evaluation.plots import BOUND, plot_curve
 from video_env.evaluation.results import selects_patches
 from video_env.evaluation.tables import read_table
 from video_env.files import write_bytes
 
-# Tables and legends go from the simplest method to the bound; others stand before the bound, by name.
-ORDER = (
-    "uniform", "random", "centre", "motion", "single-frame confidence", "early exit", "random patch",
-    "centre patch", "most-moving patch", "", "patch oracle", "oracle", "all frames",
+FIRST = (
+    "uniform", "random", "centre", "motion", "single-frame-confidence", "best-fixed-subset", "early-exit",
+    "random-patch", "centre-patch", "most-moving-patch",
 )  # fmt: skip
+LAST = ("patch-oracle", "oracle", "all-frames")
+"""Tables and legends begin and end with these ids. Between them stand all others, by family and id."""
+
+LINES = 8
+"""A picture with more lines than these is hard to read."""
+
+HEADLINE = (
+    "uniform", "ocsampler", "adafocus-v2", "oracle", "all-frames", "adafocus", "ocsampler-budget",
+    "adafocus-v2-exit", "patch-oracle", "random-patch",
+)  # fmt: skip
+"""What a reader of the papers looks for first, the most wanted before the others."""
+
+FILLING = ("maskable-ppo", "random", "most-moving-patch", "patch-ppo")
+"""The first to be shown where the headline leaves lines free."""
+
+VARIANTS = (
+    "ocsampler-end-to-end", "adafocus-stage-2", "adafocus-gru", "adafocus-gru-stage-2",
+    "adafocus-v2-fully-connected",
+)  # fmt: skip
+"""Variants of the published methods: they come last."""
+
+SB3 = "stable-baselines3"
+
+# Of a comparison with frames and patches: what the picture of one kind shows of the other kind.
+BESIDE_FRAMES = ("adafocus", "adafocus-v2", "adafocus-v2-exit", "patch-oracle")
+BESIDE_PATCHES = ("all-frames",)
+BESIDE_SB3 = ("uniform", "ocsampler", "oracle")
 
 
-def in_order(results: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table in the order of their methods."""
-    return results.sort_values("method", key=lambda names: names.map(_place), kind="stable")
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table ordered by method: the simplest first, bounds last."""
+    places = [_place(*pair) for pair in zip(table["method"], table["family"], strict=True)]
+    return table.iloc[sorted(range(len(table)), key=places.__getitem__)]
 
 
-def _place(method: str) -> str:
-    return f"{ORDER.index(method if method in ORDER else ''):02d}{method}"
+def _place(method: str, family: str) -> tuple[int, str, str]:
+    for part, ids in ((0, FIRST), (3, LAST)):
+        if method in ids:
+            return part, f"{ids.index(method):02d}", ""
+    return 2 if family == BOUND else 1, family, method
+
+
+def methods_shown(table: pd.DataFrame, *, lines: int = LINES) -> list[str]:
+    """Ids of the methods that a picture shows where not all lines are asked for, in the table's order.
+
+    Where a table has more methods than lines, they are taken in this order: uniform frames; methods that
+    are not of this package, because whoever adds one wants to see it; ``HEADLINE``; ``FILLING``; the others.
+
+    Args:
+        table: a result table, or a summary.
+        lines: how many at most.
+    """
+    families = dict(table[["method", "family"]].drop_duplicates("method").itertuples(index=False))
+    known = {*FIRST, *LAST, *HEADLINE, *FILLING, *VARIANTS}
+    added = [method for method, family in families.items() if method not in known and family != SB3]
+    wanted = dict.fromkeys([HEADLINE[0], *added, *HEADLINE, *FILLING, *families])
+    taken = [method for method in wanted if method in families][:lines]
+    return [method for method in families if method in taken]
 
 
 def write_summary(
@@ -37,15 +89,17 @@ def write_summary(
     metric: Metric = "top1",
     title: str = "",
     overlay: str | None = None,
+    all_lines: bool = False,
 ) -> pd.DataFrame:
-    """Save ``summary.csv``, ``areas.csv`` and the curves under ``out``, and print the table.
+    """Save ``summary.csv``, ``areas.csv`` and the curves in a folder, and print the table.
 
     Args:
-        results: result tables joined.
-        out: folder.
-        metric: what the curves, their intervals and the areas are of.
-        title: stands above the curves.
+        results: a result table; join several first.
+        out: the folder.
+        metric: the accuracy of curves, intervals and areas.
+        title: text above the curves.
         overlay: a data set whose published figures ``curve.png`` shows too.
+        all_lines: draw every method, not only ``methods_shown``.
 
     Raises:
         InputError: there are no such figures, or they are of another metric.
@@ -53,67 +107,98 @@ def write_summary(
     reported = None if overlay is None else reported_figures(overlay, metric)
     summary = summarise(in_order(results), metric)
     write_bytes(out / "summary.csv", summary.to_csv(index=False).encode())
-    # Frames and patches are chosen over different ranges of budgets: each kind has its own shared range.
-    of_patches_names = results["method"][selects_patches(results)].unique()
-    of_patches = summary["method"].isin(of_patches_names)
+    # Frames and patches have different ranges of budgets, so each kind has an area range of its own.
+    patch_methods = set(results["method"][selects_patches(results)])
+    of_patches = summary["method"].isin(patch_methods)
     areas = pd.concat(
         _areas(summary[of_patches == kind], metric, base)
-        for kind, base in ((False, "uniform"), (True, "random patch"))
+        for kind, base in ((False, "uniform"), (True, "random-patch"))
     )
     write_bytes(out / "areas.csv", areas.to_csv(index=False).encode())
-    # Drawn from what was saved, so that the picture can be drawn again from the file alone.
+    # Drawn from the saved file, so that the file alone is enough to draw the picture again.
     saved = read_table(out / "summary.csv")
-    for name, methods in _curves(list(saved["method"].unique()), set(of_patches_names)).items():
+    for name, methods in curves(saved, patch_methods, all_lines=all_lines).items():
         plot_curve(
             saved[saved["method"].isin(methods)], out / name, metric=metric, title=title,
             reported=reported if name == "curve.png" else None,
         )  # fmt: skip
     print(format_summary(summary))
+    if why := why_no_difference(summary):
+        print(why)
+    labels = method_labels(summary)
     for (low, high), group in areas.groupby(["gflops_low", "gflops_high"], sort=False):
         print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")
-        ranked = group.set_index("method")["area"].sort_values(ascending=False)
-        print(ranked.to_string(float_format="%.3f"))
+        ranked = group.set_index(group["method"].map(labels))["area"].sort_values(ascending=False)
+        print(ranked.rename_axis(None).to_string(float_format="%.3f"))
     return summary
 
 
-def _curves(methods: list[str], of_patches: set[str]) -> dict[str, list[str]]:
-    """Picture by picture, which methods it shows: frames, patches, and the algorithms of Stable-Baselines3,
-    for one picture would have too many lines."""
-    of_frames = [method for method in methods if method not in of_patches]
-    algorithms = [name for name in of_frames if name.split(",")[0] in _SB3_TITLES]
-    pictures = {"curve.png": methods}
-    if of_frames and of_patches:
-        bounds = {"all frames"}
+def curves(table: pd.DataFrame, of_patches: set[str], *, all_lines: bool = False) -> dict[str, list[str]]:
+    """By picture, the ids of the methods that it shows.
+
+    ``curve.png`` shows methods that choose frames, ``patch-curve.png`` those that choose patches; each shows
+    a few of the other kind for comparison. Where only one kind is there, all is in ``curve.png``.
+    ``sb3-curve.png`` has all algorithms of Stable-Baselines3 that choose frames, where these are more than
+    two.
+
+    Args:
+        table: a result table, or a summary.
+        of_patches: ids of the methods that choose patches.
+        all_lines: show every method, not only ``methods_shown``.
+    """
+    families = dict(table[["method", "family"]].drop_duplicates("method").itertuples(index=False))
+    frames, patches = (
+        [method for method in families if (method in of_patches) == kind] for kind in (False, True)
+    )
+    pictures = {"curve.png": list(families)}
+    if frames and patches:
         pictures = {
-            "curve.png": [name for name in methods if name in {*of_frames, *_BESIDE_FRAMES}],
-            "patch-curve.png": [name for name in methods if name in {*of_patches, *bounds}],
+            "curve.png": [method for method in families if method in {*frames, *BESIDE_FRAMES}],
+            "patch-curve.png": [method for method in families if method in {*patches, *BESIDE_PATCHES}],
         }
-    if len(algorithms) > len(_FAMILIAR):
-        others = set(algorithms) - set(_FAMILIAR)
-        pictures["curve.png"] = [name for name in pictures["curve.png"] if name not in others]
-        beside = {*algorithms, "uniform", "OCSampler", "oracle"}
-        pictures["sb3-curve.png"] = [name for name in methods if name in beside]
+    if not all_lines:
+        pictures = {
+            name: methods_shown(table[table["method"].isin(methods)]) for name, methods in pictures.items()
+        }
+    algorithms = [method for method in frames if families[method] == SB3]
+    if len(algorithms) > 2:
+        pictures["sb3-curve.png"] = [method for method in families if method in {*algorithms, *BESIDE_SB3}]
     return pictures
 
 
-_SB3_TITLES = {algorithm.title for algorithm in ALGORITHMS.values()}
-_FAMILIAR = ("PPO", "MaskablePPO")
-_BESIDE_FRAMES = ("AdaFocus", "AdaFocusV2", "patch oracle")
-
-
 def _areas(summary: pd.DataFrame, metric: Metric, base: str) -> pd.DataFrame:
-    """Columns method, area, gflops_low, gflops_high: the range that all of them share."""
+    """Columns method, title, family, area, gflops_low, gflops_high (the range that all of them share)."""
     areas, (low, high) = area_under_curve(summary, metric, base=base)
-    table = areas.rename_axis("method").rename("area").reset_index()
+    methods = summary.drop_duplicates("method").set_index("method").loc[areas.index, ["title", "family"]]
+    table = methods.rename_axis("method").assign(area=areas).reset_index()
     return table.assign(gflops_low=low, gflops_high=high)
 
 
+def why_no_difference(summary: pd.DataFrame) -> str:
+    """One line that says why rows have no difference to uniform; empty where no row misses one."""
+    others = summary[~summary["method"].isin(UNIFORM)]
+    missing = others[others["difference_to_uniform"].isna()]
+    if missing.empty:
+        return ""
+    uniform = summary[summary["method"].isin(UNIFORM)]
+    if uniform.empty:
+        return "to uniform: empty, because uniform is not among the methods"
+    dearest = uniform["gflops"].max()
+    dearer = missing["gflops"] > dearest
+    reasons = []
+    if dearer.any():
+        reasons.append(f"costs more than the {dearest:.4g} GFLOPs up to which uniform was tested")
+    if not dearer.all():
+        reasons.append("has no seed in common with uniform")
+    return f"to uniform: empty where a method {' or '.join(reasons)}"
+
+
 def format_summary(summary: pd.DataFrame) -> str:
-    """The summary as text: method, setting, top-1 with its interval, mAP, cost, gain and speed."""
+    """The summary as text: method, setting, top-1 and mAP, the interval, cost, gains and speed."""
     table = pd.DataFrame(
         {
-            "method": summary["method"],
-            "setting": summary["setting"],
+            "method": summary["method"].map(method_labels(summary)),
+            "setting": setting_labels(summary),
             "top-1": summary["top1"].map("{:.3f}".format),
             **_interval(summary, "top1"),
             "mAP": summary["mean_average_precision"].map("{:.3f}".format),
@@ -136,7 +221,7 @@ def format_summary(summary: pd.DataFrame) -> str:
 
 
 def _interval(summary: pd.DataFrame, metric: str) -> dict[str, list[str]]:
-    """A column for the interval of the metric that has one."""
+    """The interval's column, of the metric that has one."""
     if f"{metric}_low" not in summary:
         return {}
     ends = zip(summary[f"{metric}_low"], summary[f"{metric}_high"], strict=True)

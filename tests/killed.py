@@ -102,7 +102,7 @@ def _watch(below: str, at: int | None, record: Path) -> None:
 def _serve() -> None:
     import torch
 
-    from compare.cli import main
+    from compare.command_line.main import main
     from video_env.evaluation import registry
 
     torch.set_num_threads(1)

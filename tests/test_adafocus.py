@@ -12,6 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from compare.entries import (
+    adafocus_entry,
+    saved_entry,
+    train_adafocus,
+    train_sb3_to_file,
+    untrained_entry,
+)
 
 import video_env  # noqa: F401  (registers the environments)
 from agents.adafocus.agent import AdaFocus
@@ -28,13 +35,6 @@ from agents.adafocus.settings import (
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings
-from compare.entries import (
-    adafocus_entry,
-    saved_entry,
-    train_adafocus,
-    train_sb3_to_file,
-    untrained_entry,
-)
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings

@@ -17,12 +17,12 @@ from agents.adafocus_v2.loss import training_loss
 from agents.adafocus_v2.network import AdaFocusV2Network, build_network
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients, LearningRates
 from agents.adafocus_v2.training import AdaFocusV2Training
-from compare.cli import main
+from compare.command_line.main import main
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import (
+from video_env.models.conditional_exit import (
     CRITERIA,
     SCHEDULES,
     ExitRule,
@@ -363,7 +363,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: 
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
     def run(name: str, parts: int, *launcher: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *launcher, "-m", "compare.cli", *arguments, "--parts", f"{parts}"]
+        command = [sys.executable, *launcher, "-m", "compare", *arguments, "--parts", f"{parts}"]
         # Sums over more threads are rounded in another way, which learning magnifies.
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(

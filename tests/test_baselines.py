@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -15,7 +16,6 @@ from baselines.heuristics import HEURISTICS
 from baselines.oracle import oracle
 from baselines.vec_env import StableBaselinesVecEnv
 from benchmarks.cart_pole import NativeCartPoles
-from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from tests.conftest import write_cache
 from video_env.cache.changes import add_arrays
 from video_env.cache.store import Cache

@@ -167,7 +167,7 @@ def test_too_many_failures_stop_the_build_and_keep_what_is_done(tmp_path: Path, 
 def test_other_settings_do_not_touch_a_cache(tmp_path: Path, demo_videos: Path) -> None:
     annotations = demo_annotations(demo_videos)
     build_cache(annotations, tmp_path / "cache", SETTINGS)
-    with pytest.raises(CacheError, match="num_candidates 6, now 5"):
+    with pytest.raises(CacheError, match="num_candidates 6 there, 5 asked for"):
         build_cache(
             annotations, tmp_path / "cache", BuildSettings(num_candidates=5, frame_size=48, shard_size=7)
         )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from compare.demo import DemoSettings, run_demo
 from PIL import Image
 
 from agents.adafocus.settings import (
@@ -21,8 +22,7 @@ from agents.adafocus.settings import (
 from agents.adafocus_v2.settings import AdaFocusV2Settings
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
-from compare.cli import COMMANDS, main
-from compare.demo import DemoSettings, run_demo
+from compare.command_line.main import COMMANDS, main
 from compare.run import Machine
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache

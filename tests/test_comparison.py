@@ -8,19 +8,19 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import compare.methods
 import numpy as np
 import pandas as pd
 import pytest
+from compare.entries import saved_entry
+from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
 
-import compare.methods
 import compare.run_folder
 from agents.adafocus.settings import AdaFocusSettings
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare.claims import claims_page, measure_claims
-from compare.cli import main
-from compare.entries import saved_entry
-from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
+from compare.command_line.main import main
 from compare.published_figures import reported_figures
 from compare.run import Machine, sum_up
 from compare.run import compare as compare_methods

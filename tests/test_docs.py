@@ -132,7 +132,7 @@ def named_commands() -> Iterator[tuple[Path, list[str]]]:
 @cached
 def options_of(*words: str) -> set[str]:
     """The options that the help of a command lists."""
-    from compare.cli import main
+    from compare.command_line.main import main
 
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
         main([*words, "--help"])
@@ -140,7 +140,7 @@ def options_of(*words: str) -> set[str]:
 
 
 def test_commands_exist_with_their_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    from compare.cli import COMMANDS
+    from compare.command_line.main import COMMANDS
 
     monkeypatch.setenv("COLUMNS", "200")
     used = list(named_commands())

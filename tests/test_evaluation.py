@@ -1,5 +1,6 @@
 """Metrics, curves and areas against numbers worked out by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,21 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap
 
-from compare.entries import untrained_entry
-from compare.summary import write_summary
+from compare.summary import curves as pictures
+from compare.summary import format_summary, in_order, write_summary
+from tests.result_tables import entry, table
 from video_env.cache.store import Cache
 from video_env.envs.frame_select import FrameSelect
+from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
+from video_env.evaluation.plots import plot_curve
 from video_env.evaluation.protocols import Entry
-from video_env.evaluation.results import read_results, write_results
+from video_env.evaluation.results import join_results, read_results, setting_columns, write_results
+from video_env.evaluation.selections import write_selections
+from video_env.evaluation.tables import read_table
 
 
 def test_mean_average_precision_by_hand() -> None:
@@ -67,40 +73,35 @@ def test_bootstrap_interval_sees_seeds_that_differ() -> None:
     assert high - low > 0.3
 
 
-def table(
-    method: str, setting: str, accuracy: float, gflops: float, frames: int, seed: int = 0
-) -> pd.DataFrame:
-    count = 200
-    correct = np.arange(count) < round(accuracy * count)
-    return pd.DataFrame(
-        {
-            "method": method, "setting": setting, "seed": seed, "split": "test", "data": "d",
-            "video": [f"v{number}" for number in range(count)],
-            "label": np.arange(count) % 2, "labels": [[number % 2] for number in range(count)],
-            "prediction": 0, "correct": correct, "confidence": 0.5, "gflops": gflops, "frames": frames,
-            "selected": [[0]] * count, "scores": [[0.5, 0.5]] * count,
-            "videos_per_second": 10.0, "training_seconds": 3.0,
-        }
-    )  # fmt: skip
+def points(*of: tuple[str, float, float, float]) -> pd.DataFrame:
+    """A table of (method, top-1, GFLOPs, number of frames), one seed of 200 videos each."""
+    return pd.concat(
+        [
+            table(method, {"num_frames": frames}, top1, gflops, frames=frames, seeds=1, videos=200)
+            for method, top1, gflops, frames in of
+        ],
+        ignore_index=True,
+    )
 
 
 def curves() -> pd.DataFrame:
-    points = [("uniform", 0.5, 1, 1), ("uniform", 0.7, 3, 3), ("oracle", 0.9, 1, 1), ("oracle", 1.0, 3, 3),
-              ("mine", 0.8, 2, 2), ("mine", 0.9, 4, 3), ("dear", 0.9, 50, 2), ("dear", 0.95, 60, 3)]  # fmt: skip
-    return pd.concat([table(method, f"N = {frames}", *rest, frames) for method, *rest, frames in points])
+    return points(
+        ("uniform", 0.5, 1, 1), ("uniform", 0.7, 3, 3), ("oracle", 0.9, 1, 1), ("oracle", 1.0, 3, 3),
+        ("mine", 0.8, 2, 2), ("mine", 0.9, 4, 3), ("dear", 0.9, 50, 2), ("dear", 0.95, 60, 3),
+    )  # fmt: skip
 
 
 def test_summary_area_and_gain_by_hand() -> None:
-    summary = summarise(curves()).set_index(["method", "setting"])
-    assert summary.loc[("mine", "N = 2"), "top1"] == pytest.approx(0.8)
-    assert summary.loc[("mine", "N = 2"), "mean_average_precision"] == pytest.approx(0.5)
-    low, high = summary.loc[("mine", "N = 2"), ["top1_low", "top1_high"]]
+    summary = summarise(curves()).set_index(["method", "num_frames"])
+    assert summary.loc[("mine", 2), "top1"] == pytest.approx(0.8)
+    assert summary.loc[("mine", 2), "mean_average_precision"] == pytest.approx(0.5)
+    low, high = summary.loc[("mine", 2), ["top1_low", "top1_high"]]
     assert 0.7 < low < 0.8 < high < 0.9
     # At two frames uniform is at 0.6 and the oracle at 0.95, halfway between their points.
     gain = summary["share_of_oracle_gain"]
-    assert gain["mine", "N = 2"] == pytest.approx(0.2 / 0.35)
-    assert gain["uniform", "N = 1"] == pytest.approx(0)
-    assert gain["oracle", "N = 3"] == pytest.approx(1)
+    assert gain["mine", 2] == pytest.approx(0.2 / 0.35)
+    assert gain["uniform", 1] == pytest.approx(0)
+    assert gain["oracle", 3] == pytest.approx(1)
     areas, (low, high) = area_under_curve(summary.reset_index())
     assert (low, high) == (2, 3)
     assert "dear" not in areas
@@ -110,29 +111,167 @@ def test_summary_area_and_gain_by_hand() -> None:
 
 def test_area_leaves_out_what_shares_no_range_with_the_others() -> None:
     """Uniform covers 1 to 3; a covers 1 to 1.5 and b 2 to 3: a overlaps fewer of the other three."""
-    points = [("uniform", 0.5, 1), ("uniform", 0.7, 3), ("a", 0.6, 1), ("a", 0.6, 1.5), ("b", 0.8, 2), ("b", 0.9, 3),
-              ("c", 0.7, 1.8), ("c", 0.7, 3)]  # fmt: skip
-    tables = [table(method, f"{gflops}", accuracy, gflops, 1) for method, accuracy, gflops in points]
-    areas, ends = area_under_curve(summarise(pd.concat(tables)))
+    found = points(
+        ("uniform", 0.5, 1, 1), ("uniform", 0.7, 3, 2), ("a", 0.6, 1, 1), ("a", 0.6, 1.5, 2), ("b", 0.8, 2, 1),
+        ("b", 0.9, 3, 2), ("c", 0.7, 1.8, 1), ("c", 0.7, 3, 2),
+    )  # fmt: skip
+    areas, ends = area_under_curve(summarise(found))
     assert ends == (2, 3)
     assert areas.to_dict() == pytest.approx({"uniform": 0.65, "b": 0.85, "c": 0.7})
 
 
 def test_patches_have_no_share_of_the_gain_over_whole_frames() -> None:
-    patches = table("patches", "36²", 0.9, 2, 2).assign(exit_after=2)
+    patches = table("patches", {"patch_size": 36}, 0.9, 2, frames=2, seeds=1, videos=200).assign(exit_after=2)
     gain = summarise(pd.concat([curves(), patches])).set_index("method")["share_of_oracle_gain"]
     assert np.isnan(gain["patches"])
     assert gain["mine"].notna().all()
 
 
 def test_gain_is_missing_without_its_ends() -> None:
-    summary = summarise(table("mine", "N = 2", 0.8, 2, 2))
+    summary = summarise(points(("mine", 0.8, 2, 2)))
     assert oracle_gain(summary).isna().all()
     assert area_under_curve(summary)[0].empty
 
 
+ODD = ("CNN+LSTM", "centre of mass", "36², N = 2", "uniform+all-frames", "oracle", "a, b", "stage 2, GRU")
+"""Names that mean something to a program that takes names apart."""
+
+
+@pytest.mark.parametrize("title", ODD)
+def test_a_name_decides_nothing(title: str, tmp_path: Path) -> None:
+    """A user's method keeps its difference to uniform, and its line in the curve, whatever it is called."""
+    own_id = "own" if title == "oracle" else title  # that id is taken
+    own = pd.concat(
+        [
+            table(own_id, {"num_heads": heads, "mode": "fast, 36²"}, top1, gflops, title=title, noise=heads)
+            for heads, top1, gflops in ((2, 0.8, 2), (4, 0.9, 2.5))
+        ]
+    )
+    base = [
+        table("uniform", {"num_frames": frames}, top1, frames, noise=7)
+        for frames, top1 in ((1, 0.4), (3, 0.6))
+    ]
+    results = pd.concat([*base, own], ignore_index=True)
+    summary = write_summary(results, tmp_path)
+    found = summary.set_index(["method", "num_heads"])["difference_to_uniform"]
+    right = {
+        (
+            row.method,
+            row.num_heads if row.method == own_id else row.num_frames,
+            row.seed,
+            row.video,
+        ): row.correct
+        for row in results.itertuples()
+    }
+    for heads, gflops in ((2, 2), (4, 2.5)):
+        # Counted video by video: between its points uniform is a mixture of both.
+        share = (gflops - 1) / 2
+        each = [
+            right[own_id, heads, seed, video]
+            - (1 - share) * right["uniform", 1, seed, video]
+            - share * right["uniform", 3, seed, video]
+            for seed, video in results[["seed", "video"]].drop_duplicates().itertuples(index=False)
+        ]
+        assert found[own_id, heads] == pytest.approx(sum(each) / len(each))
+    saved = read_table(tmp_path / "summary.csv")
+    assert set(saved.loc[saved["method"] == own_id, "title"]) == {title}
+    assert setting_columns(saved) == ["num_frames", "num_heads", "mode"]
+    figure = plot_curve(saved, tmp_path / "own.png")
+    assert title in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def ours(method: str, family: str, *, patches: bool = False) -> pd.DataFrame:
+    setting = {"patch_size": 36} if patches else {"num_frames": 1}
+    found = table(method, setting, 0.5, 1, family=family, seeds=1, videos=4)
+    return found.assign(exit_after=1) if patches else found
+
+
+def test_pictures_show_at_most_eight_lines_and_what_was_added_is_one_of_them() -> None:
+    of_frames = [
+        *(ours(name, "heuristic") for name in ("uniform", "random", "centre", "motion", "early-exit")),
+        *(ours(name, "stable-baselines3") for name in ("ppo", "a2c", "dqn", "maskable-ppo")),
+        *(ours(name, "ocsampler") for name in ("ocsampler", "ocsampler-budget", "ocsampler-end-to-end")),
+        *(ours(name, "bound") for name in ("oracle", "all-frames")),
+    ]
+    of_patches = [
+        ours("adafocus", "adafocus", patches=True), ours("adafocus-stage-2", "adafocus", patches=True),
+        ours("adafocus-v2", "adafocus-v2", patches=True), ours("adafocus-v2-exit", "adafocus-v2", patches=True),
+        *(ours(f"{name}-patch", "heuristic", patches=True) for name in ("random", "centre", "most-moving")),
+        ours("patch-oracle", "bound", patches=True), ours("patch-ppo", "stable-baselines3", patches=True),
+    ]  # fmt: skip
+    patches = {str(part["method"].iloc[0]) for part in of_patches}
+    everything = in_order(pd.concat([*of_frames, *of_patches], ignore_index=True))
+    found = pictures(everything, patches)
+    assert found["curve.png"] == [
+        "uniform", "adafocus", "adafocus-v2", "adafocus-v2-exit", "ocsampler", "ocsampler-budget", "oracle",
+        "all-frames",
+    ]  # fmt: skip
+    assert found["patch-curve.png"] == [
+        "random-patch", "most-moving-patch", "adafocus", "adafocus-v2", "adafocus-v2-exit", "patch-ppo",
+        "patch-oracle", "all-frames",
+    ]  # fmt: skip
+    assert found["sb3-curve.png"] == ["uniform", "ocsampler", "a2c", "dqn", "maskable-ppo", "ppo", "oracle"]
+    own = [ours("own", "heuristic"), ours("own-patches", "mine", patches=True)]
+    with_own = pictures(pd.concat([everything, *own]), patches | {"own-patches"})
+    assert "own" in with_own["curve.png"] and "own-patches" not in with_own["curve.png"]
+    assert "own-patches" in with_own["patch-curve.png"] and "own" not in with_own["patch-curve.png"]
+    for name in ("curve.png", "patch-curve.png"):
+        assert len(with_own[name]) == 8
+    every = pictures(everything, patches, all_lines=True)
+    assert {*every["curve.png"], *every["patch-curve.png"]} == set(everything["method"])
+    # Where there is room, all are shown; and one kind needs one picture.
+    assert pictures(pd.concat(of_frames[:5]), set()) == {
+        "curve.png": ["uniform", "random", "centre", "motion", "early-exit"]
+    }
+
+
+def test_an_empty_difference_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_summary(curves(), tmp_path)
+    assert (
+        "\nto uniform: empty where a method costs more than the 3 GFLOPs up to which uniform was tested\n"
+        in capsys.readouterr().out
+    )
+    all_frames = points(("all-frames", 0.9, 70, 12))
+    write_summary(pd.concat([curves(), all_frames]), tmp_path)
+    assert "to uniform: empty" not in capsys.readouterr().out
+    write_summary(points(("mine", 0.8, 2, 2)), tmp_path)
+    assert "empty, because uniform is not among the methods" in capsys.readouterr().out
+    other = points(("mine", 0.8, 2, 2)).assign(seed=5)
+    write_summary(pd.concat([points(("uniform", 0.5, 1, 1), ("uniform", 0.7, 3, 3)), other]), tmp_path)
+    assert "empty where a method has no seed in common with uniform" in capsys.readouterr().out
+
+
+def test_methods_of_one_title_are_told_apart_and_bounds_are_dashed(tmp_path: Path) -> None:
+    found = summarise(
+        pd.concat([table("a", {}, 0.5, 1, title="x"), table("b", {}, 0.6, 1, title="x", family="bound")])
+    )
+    figure = plot_curve(found, tmp_path / "curve.png")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["x (a)", "x (b)"]
+    assert [line[0].get_linestyle() for line in figure.axes[0].containers] == ["-", "--"]
+    assert "x (b)" in format_summary(found)
+
+
+def test_selections_carry_ids_and_settings(tmp_path: Path) -> None:
+    cache = Cache(PACKAGED_CACHE)
+    tables = [evaluate(entry(name, cache, "test", 2), cache, "test") for name in ("uniform", "random-patch")]
+    results = join_results(tables)
+    write_selections(cache, results, tmp_path / "chosen.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "chosen.jsonl").read_text().splitlines()]
+    assert len(lines) == len(results) == 2 * len(cache.rows("test"))
+    first, last = lines[0], lines[-1]
+    assert {name: first[name] for name in ("video", "method", "title", "setting", "seed")} == {
+        "video": results["video"].iloc[0], "method": "uniform", "title": "uniform",
+        "setting": {"num_frames": 2}, "seed": 0,
+    }  # fmt: skip
+    assert "2.0" not in json.dumps(first["setting"])
+    assert last["method"] == "random-patch"
+    assert last["setting"] == {"patch_size": 36}
+    assert np.shape(last["patches"]) == (len(last["frame_indices"]), 2)
+
+
 def test_seeds_are_averaged() -> None:
-    both = pd.concat([table("mine", "N = 2", 0.8, 2, 2, seed=0), table("mine", "N = 2", 0.6, 2, 2, seed=1)])
+    both = pd.concat([points(("mine", 0.8, 2, 2)), points(("mine", 0.6, 2, 2)).assign(seed=1)])
     row = summarise(both).iloc[0]
     assert (row["seeds"], row["top1"]) == (2, pytest.approx(0.7))
 
@@ -142,8 +281,8 @@ def test_tables_on_disk_give_the_summary(
 ) -> None:
     for name in ("uniform", "oracle"):
         for count in (1, 3):
-            entry = untrained_entry(name, cache, "test", count)
-            write_results(evaluate(entry, cache, "test"), tmp_path / "results" / f"{name}-{count}.parquet")
+            found = evaluate(entry(name, cache, "test", count), cache, "test")
+            write_results(found, tmp_path / "results" / f"{name}-{count}.parquet")
     results = read_results(tmp_path / "results")
     assert len(results) == 4 * 8
     write_summary(results, tmp_path / "out")
@@ -168,13 +307,13 @@ def test_tables_on_disk_give_the_summary(
 def test_tables_that_do_not_belong_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no result tables"):
         read_results(tmp_path)
-    write_results(table("a", "N = 1", 0.5, 1, 1), tmp_path / "a.parquet")
-    write_results(table("b", "N = 1", 0.5, 1, 1).assign(split="train"), tmp_path / "b.parquet")
+    write_results(points(("a", 0.5, 1, 1)), tmp_path / "a.parquet")
+    write_results(points(("b", 0.5, 1, 1)).assign(split="train"), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"different split .* test in .*a\.parquet; train in .*b\.parquet"):
         read_results(tmp_path)
-    write_results(table("a", "N = 1", 0.5, 1, 1), tmp_path / "twice" / "1.parquet")
-    write_results(table("a", "N = 1", 0.6, 1, 1), tmp_path / "twice" / "2.parquet")
-    with pytest.raises(InputError, match=r"a, N = 1, seed 0 stands in .*1\.parquet and .*2\.parquet"):
+    write_results(points(("a", 0.5, 1, 1)), tmp_path / "twice" / "1.parquet")
+    write_results(points(("a", 0.6, 1, 1)), tmp_path / "twice" / "2.parquet")
+    with pytest.raises(InputError, match=r"a, num_frames 1, seed 0 is in .*1\.parquet and .*2\.parquet"):
         read_results(tmp_path / "twice")
     (tmp_path / "c.parquet").write_bytes(b"half a table")
     with pytest.raises(InputError, match=r"c\.parquet: cannot be read"):
@@ -198,7 +337,9 @@ class Stubborn:
 
 def test_a_frame_that_is_chosen_again_counts_again(cache: Cache) -> None:
     options = {"observation": "index", "max_frames": 5}
-    found = evaluate(Entry("stubborn", "", 0, "FrameSelect-v0", Stubborn(), options), cache, "test")
+    found = evaluate(
+        Entry("stubborn", "stubborn", "mine", {}, 0, "FrameSelect-v0", Stubborn(), options), cache, "test"
+    )
     assert found["selected"].tolist() == [[0, 1]] * 8
     assert found["frames"].eq(5).all()
     per_frame = cache.gflops["embedding"] + cache.gflops["hidden"]
@@ -213,5 +354,5 @@ def test_an_environment_need_not_count_frames(cache: Cache, monkeypatch: pytest.
         return {name: values for name, values in described(self, state).items() if name != "processed"}
 
     monkeypatch.setattr(FrameSelect, "describe", describe)
-    found = evaluate(untrained_entry("uniform", cache, "test", 3), cache, "test")
+    found = evaluate(entry("uniform", cache, "test", 3), cache, "test")
     assert found["frames"].eq(3).all()

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from compare.entries import saved_entry, train_sb3_to_file
 
 from agents.common.training_loop import is_finished
 from agents.released import load_released
 from baselines.sb3 import ALGORITHMS, SB3Settings, make_environments
 from baselines.sb3_files import load_sb3, read_sb3_record
-from compare.entries import saved_entry, train_sb3_to_file
 from tests.conftest import write_patch_cache
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE

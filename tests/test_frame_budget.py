@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 
 from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.frame_budget import (
@@ -22,15 +23,14 @@ from agents.ocsampler.set_probability import log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
-from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 from tests.conftest import GFLOPS
 from video_env.cache.changes import add_arrays
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache, read_meta, write_meta
-from video_env.envs.rewards import Verdicts
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.verdicts import Verdicts
 
 FROM_FRAMES = OCSamplerSettings(
     skim="small_skim", skim_weights="random", epochs=8, batch_size=32, learning_rate=1e-2

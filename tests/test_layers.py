@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up; packages on one line may not import each other.
 LAYERS = [
     ["video_env_packages"],
-    ["video_env.errors", "video_env.orphans"],
+    ["video_env.errors", "video_env.orphans", "video_env.settings"],
     ["video_env.files"],
     ["video_env.data"],
     ["video_env.cache"],

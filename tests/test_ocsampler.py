@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from stable_baselines3 import DQN
 
 from agents.ocsampler.agent import OCSampler
@@ -20,7 +21,6 @@ from agents.ocsampler.set_probability import (
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
-from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from tests.conftest import write_known_cache
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError

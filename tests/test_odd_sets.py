@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compare.cli import main
+from compare.command_line.main import main
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.evaluation.tables import read_table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compare.cli import main
+from compare.command_line.main import main
 from tests.conftest import write_cache
 from video_env_packages import HERE, PACKAGES, require_own
 

@@ -12,7 +12,7 @@ from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import PUBLISHED
 from agents.released import load_released
-from compare.cli import main
+from compare.command_line.main import main
 from tests.golden import checks
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache

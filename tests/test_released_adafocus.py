@@ -10,7 +10,7 @@ import torch
 from agents.adafocus.patch_ppo import PPOCoefficients
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.released import load_released
-from compare.cli import main
+from compare.command_line.main import main
 from tests import golden
 from tests.golden import checks
 from video_env.cache.store import Cache

@@ -10,21 +10,21 @@ import torch
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.released import build_released, released_name
 from agents.released import load_released
-from compare.cli import main
+from compare.command_line.main import main
 from tests import golden
 from tests.golden import checks
 from tests.test_published import close
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import (
+from video_env.evaluation.metrics import mean_average_precision
+from video_env.models.backbones import BackboneName
+from video_env.models.conditional_exit import (
     CRITERIA,
     confidences,
     exit_after,
     exit_shares,
     solve_thresholds,
 )
-from video_env.evaluation.metrics import mean_average_precision
-from video_env.models.backbones import BackboneName
 from video_env.models.cost import count_gflops
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from compare.entries import untrained_entry
 from PIL import Image
 
 from compare.claims import measure_claims, write_claims
-from compare.entries import untrained_entry
 from compare.pictures import draw_pictures
 from compare.report.gallery import strip
 from compare.report.page import write_report

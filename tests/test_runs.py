@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from compare.cli import main
+from compare.command_line.main import main
 from compare.run_folder import Run
 from tests.conftest import write_known_cache
 from video_env.cache.store import Cache
@@ -46,7 +46,7 @@ def uniform(cache: Cache, out: Path, *more: str) -> int:
 def test_workers_end_with_the_comparison(tmp_path: Path, known: Cache, how: signal.Signals) -> None:
     (tmp_path / "sleepy.py").write_text(SLEEPY)
     comparison = subprocess.Popen(
-        [sys.executable, "-m", "compare.cli", "compare", "sleepy", "--path", known.path, "--out", "run",
+        [sys.executable, "-m", "compare", "compare", "sleepy", "--path", known.path, "--out", "run",
          "--seeds", "2", "--jobs", "2", "--modules", "sleepy"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from compare.entries import saved_entry, train_sb3_to_file
 from sb3_contrib import QRDQN
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import EvalCallback
@@ -25,7 +26,6 @@ from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, train_sb3
 from baselines.sb3_files import load_sb3
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
-from compare.entries import saved_entry, train_sb3_to_file
 from tests.conftest import write_known_patch_cache, write_patch_cache
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE

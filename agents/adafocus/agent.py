@@ -37,9 +37,10 @@ from agents.adafocus.settings import (
     AdaFocusSettings,
     read_settings,
 )
-from agents.common.agent_files import read_agent, require_seen, understanding, write_agent
+from agents.common.agent_files import read_agent, understanding, write_agent
 from agents.common.training_loop import Stage, is_finished
 from agents.common.work_clock import WorkClock
+from video_env.cache.sources import require_same_sources
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
@@ -272,7 +273,7 @@ class AdaFocus:
             agent = cls.__new__(cls)
             agent._begin(read_settings(saved["settings"]), cache, None, device)
             agent.trained_on, agent.stage_seconds = saved["trained_on"], saved["seconds"]
-            require_seen(Path(path), saved["sees"], agent._cache)
+            require_same_sources(Path(path), saved["sees"], agent._cache)
             classifier = build_classifier(saved["classifier_config"])
             load_state(classifier, saved["classifier"], where=f"agent {path}")
             agent._use(agent._cache, classifier.to(agent.device).eval().requires_grad_(False))

@@ -24,7 +24,7 @@ from video_env.models.backbones import FrameNetwork, embedding_weights, load_wei
 from video_env.models.classifiers import build_classifier
 from video_env.models.optimise import seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
-from video_env.models.train_backbone import label_shares, recoloured, standardised
+from video_env.models.train_backbone import recoloured, standardised
 
 
 class NetworkStages:
@@ -73,7 +73,7 @@ class NetworkStages:
             network.to(device).to(memory_format=torch.channels_last)
         self.classifier.to(device)
         self._rows = cache.rows("train")
-        self._targets = label_shares(cache)[self._rows].to(device)
+        self._targets = torch.from_numpy(cache.label_shares()[self._rows]).to(device)
         self._images: torch.Tensor | None = None
 
     def network_stage(self, record: dict[str, Any]) -> Stage:

@@ -22,7 +22,6 @@ from video_env.models.backbones import evaluating
 from video_env.models.classifiers import Classifier
 from video_env.models.optimise import seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES
-from video_env.models.train_backbone import label_shares
 
 
 class PolicyStages:
@@ -136,7 +135,7 @@ class PolicyStages:
 
     @cached_property
     def _targets(self) -> torch.Tensor:
-        return label_shares(self.cache)[self._rows].to(self.device)
+        return torch.from_numpy(self.cache.label_shares()[self._rows]).to(self.device)
 
     def _training_task(self) -> GridPatchSelect:
         settings = self.settings.policy

@@ -24,15 +24,15 @@ from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
-from video_env.evaluation.conditional_exit import (
+from video_env.evaluation.protocols import Recognition
+from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
+from video_env.models.conditional_exit import (
     CRITERIA,
     DEFAULT_EXIT,
     ExitRule,
     confidences,
     thresholds_for,
 )
-from video_env.evaluation.protocols import Recognition
-from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 

@@ -22,7 +22,6 @@ from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.models.optimise import seeded
-from video_env.models.train_backbone import label_shares
 
 
 class AdaFocusV2Training:
@@ -48,7 +47,7 @@ class AdaFocusV2Training:
             )
         self.network, self.settings, self.device = network, settings, device
         self._frames, self._rows = cache["frames"], cache.rows("train")
-        self._targets = label_shares(cache)[self._rows]
+        self._targets = torch.from_numpy(cache.label_shares()[self._rows])
         self._order = coarse_to_fine(network.num_frames)
 
     def stage(self, record: dict[str, Any], validate: Callable[[], dict[str, float]] | None = None) -> Stage:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from stable_baselines3.common.logger import Logger, configure
 
-from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.files import delete, writing
 from video_env.models.tensors import read_tensors
@@ -86,25 +85,3 @@ def naming_logs(folder: Path | None) -> Iterator[None]:
         if error.filename is not None:
             raise
         raise InputError(f"{folder}: logs cannot be written: {error.strerror or error}") from error
-
-
-def require_seen(path: Path, sees: dict[str, dict[str, Any]], cache: Cache) -> None:
-    """Features of other networks would mean nothing to an agent, and look no different to a program.
-
-    Args:
-        path: the agent's file.
-        sees: the sources of what it sees, when it was trained (``Cache.sources``).
-        cache: that it shall act on.
-
-    Raises:
-        InputError: the cache's are others.
-        CacheError: it has no such array.
-    """
-    for name, found in cache.sources(*sees).items():
-        if (known := sees[name]) != found:
-            different = [key for key in {**known, **found} if known.get(key) != found.get(key)]
-            then, now = (", ".join(f"{key} {one.get(key)}" for key in different) for one in (known, found))
-            raise InputError(
-                f"agent {path}: was trained on {name} made with {then}, cache {cache.path} has it with "
-                f"{now}; expected a cache whose {name} was made in the same way"
-            )

@@ -26,7 +26,6 @@ from tqdm import tqdm
 from agents.common.agent_files import (
     naming_logs,
     read_agent,
-    require_seen,
     start_logging,
     understanding,
     write_agent,
@@ -38,6 +37,7 @@ from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
+from video_env.cache.sources import require_same_sources
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
@@ -306,7 +306,7 @@ class OCSampler:
                     f"{opened.num_candidates}"
                 )
             if opened is not None:
-                require_seen(Path(path), agent.sees, opened)
+                require_same_sources(Path(path), agent.sees, opened)
             agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
             load_state(agent.network, saved["network"], where=f"agent {path}")
             agent.network.eval()

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from video_env.envs.rewards import Verdicts, subset_bits
+from video_env.models.verdicts import Verdicts, subset_bits
 
 
 class FrameBudget(nn.Module):

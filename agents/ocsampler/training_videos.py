@@ -11,8 +11,9 @@ from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_part
 from agents.ocsampler.set_probability import all_sets
 from video_env.cache.store import Cache
 from video_env.data.sampling import segment_edges
-from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.envs.rewards import Choice, quality
 from video_env.models.backbones import FrameNetwork
+from video_env.models.verdicts import Verdicts, subset_bits
 
 
 class TrainingVideos:

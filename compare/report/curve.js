@@ -21,20 +21,21 @@ function startCurve({ metrics, methods }) {
   const legend = document.getElementById("legend");
   const controls = document.getElementById("curve-controls");
   const log = document.getElementById("curve-log");
-  const hidden = new Set();
+  const hidden = { all: new Set(), frames: new Set(), patches: new Set() }; // By kind of methods asked for.
   let points = []; // Of what is drawn now: where, and of which method.
   let active = null;
   let svg = null;
 
-  methods.forEach((method, number) => {
-    method.look = `series colour-${number % 12}${method.bound ? " bound" : ""}`;
-    method.mark = MARKS[number % MARKS.length];
+  methods.forEach((method) => {
+    method.classes = `series colour-${method.look % 12}${method.bound ? " bound" : ""}`;
+    method.mark = MARKS[method.look % MARKS.length];
+    for (const [kind, on] of Object.entries(method.shows)) if (!on) hidden[kind].add(method);
   });
   const chosen = (name) => controls.elements[name].value;
-  const ofKind = (method, kind) =>
-    kind === "all" || method.kind === kind || (kind === "patches" && method.name === "all frames");
-  const listed = () => methods.filter((method) => ofKind(method, chosen("kind")));
-  if (new Set(methods.map((method) => method.kind)).size < 2) document.getElementById("curve-kinds").hidden = true;
+  const off = () => hidden[chosen("kind")];
+  const listed = () => methods.filter((method) => chosen("kind") in method.shows);
+  const both = ["frames", "patches"].every((kind) => methods.some((method) => !(kind in method.shows)));
+  document.getElementById("curve-kinds").hidden = !both;
   const budgets = methods.flatMap((method) => method.points.map((point) => point.gflops)).sort((a, b) => a - b);
   // Methods that look at everything cost an order more than the rest, where the curves differ.
   log.checked = budgets[0] > 0 && budgets.at(-1) > 4 * budgets[budgets.length >> 1];
@@ -42,7 +43,7 @@ function startCurve({ metrics, methods }) {
 
   function draw() {
     const metric = chosen("metric");
-    const shown = listed().filter((method) => !hidden.has(method));
+    const shown = listed().filter((method) => !off().has(method));
     const width = Math.max(box.clientWidth, 260);
     const height = Math.round(Math.min(480, Math.max(300, width * 0.55)));
     points = shown.flatMap((method) => method.points
@@ -107,7 +108,7 @@ function startCurve({ metrics, methods }) {
   }
 
   function series(method, places, y) {
-    const group = makeSvg("g", { class: method.look, "data-method": method.name });
+    const group = makeSvg("g", { class: method.classes, "data-method": method.id });
     for (const { x, values } of places) {
       if (values[1] === null || values[2] === null) continue;
       const [low, high] = [y.at(values[1]), y.at(values[2])];
@@ -124,33 +125,33 @@ function startCurve({ metrics, methods }) {
 
   function drawLegend() {
     legend.replaceChildren(...listed().map((method) => make("li", {}, make("button", {
-      type: "button", "aria-pressed": String(!hidden.has(method)),
+      type: "button", "aria-pressed": String(!off().has(method)),
       click: (event) => (event.shiftKey ? alone(method) : toggle(method)),
       dblclick: () => alone(method),
     },
-    makeSvg("svg", { viewBox: "-15 -7 30 14", "aria-hidden": "true" }, makeSvg("g", { class: method.look },
+    makeSvg("svg", { viewBox: "-15 -7 30 14", "aria-hidden": "true" }, makeSvg("g", { class: method.classes },
       makeSvg("path", { class: "line", d: "M-14,0H14" }), makeSvg("path", { class: "mark", d: method.mark }))),
-    method.name))));
+    method.label))));
   }
 
   function toggle(method) {
-    if (!hidden.delete(method)) hidden.add(method);
+    if (!off().delete(method)) off().add(method);
     update();
   }
 
   // Shown alone already, it brings the others back.
   function alone(method) {
     const others = listed().filter((other) => other !== method);
-    const back = others.every((other) => hidden.has(other));
-    hidden.clear();
-    if (!back) others.forEach((other) => hidden.add(other));
+    const back = others.every((other) => off().has(other));
+    off().clear();
+    if (!back) others.forEach((other) => off().add(other));
     update();
   }
 
   function update() {
     // The buttons stay: a double click is two clicks on the same one.
     [...legend.querySelectorAll("button")].forEach((button, number) =>
-      button.setAttribute("aria-pressed", String(!hidden.has(listed()[number]))));
+      button.setAttribute("aria-pressed", String(!off().has(listed()[number]))));
     draw();
   }
 
@@ -158,7 +159,7 @@ function startCurve({ metrics, methods }) {
   controls.addEventListener("submit", (event) => event.preventDefault());
   box.addEventListener("keydown", step);
   box.addEventListener("blur", () => activate(null));
-  document.getElementById("legend-all").addEventListener("click", () => { hidden.clear(); update(); });
+  document.getElementById("legend-all").addEventListener("click", () => { off().clear(); update(); });
   drawLegend();
   new ResizeObserver(draw).observe(box);
   draw();
@@ -173,7 +174,7 @@ function describe({ method, point, values: [value, low, high] }, title) {
     point.frames === null ? null : `${formatNumber(point.frames)} frames`,
     point.videos_per_second === null ? null : `${Math.round(point.videos_per_second)} videos/s`,
   ];
-  return [make("strong", {}, method.name), point.setting,
+  return [make("strong", {}, method.label), point.setting,
     ...lines.filter((line) => line !== null).map((line) => make("div", {}, line))];
 }
 

@@ -87,7 +87,7 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
     const rows = [...shown].map((method) => {
       const name = make("button", { type: "button", class: "name", title: "draw on the frames",
         click: () => draw(name.getAttribute("aria-pressed") === "true" ? null : method) },
-      method.name, " ", make("small", {}, method.setting.name));
+      method.label, " ", make("small", {}, method.setting.label));
       names.push([name, method]);
       return row(name, choices(method), video);
     });
@@ -159,12 +159,12 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
         else shown.delete(method);
         inOrder();
         update();
-      } }), " ", method.name),
-      make("select", { "aria-label": `setting of ${method.name}`, change: ({ target }) => {
+      } }), " ", method.label),
+      make("select", { "aria-label": `setting of ${method.label}`, "data-method": method.id, change: ({ target }) => {
         method.setting = method.settings[target.value];
         update();
       } }, ...method.settings.map((setting, number) =>
-        make("option", { value: number, selected: setting === method.setting }, setting.name))))));
+        make("option", { value: number, selected: setting === method.setting }, setting.label || "–"))))));
   }
 
   function inOrder() {
@@ -181,7 +181,7 @@ function startGallery({ videos, videosOfSplit, labels, classes, candidates, seco
   }
 
   const options = (names) => names.map((name, number) => make("option", { value: number }, name));
-  const names = methods.map((method) => method.name);
+  const names = methods.map((method) => method.label);
   for (const id of ["outcome-method-0", "outcome-method-1", "drawn"]) find(id).append(...options(names));
   if (methods.length > 1) find("outcome-method-1").value = 1;
   find("filter-class").append(...options(classes));

@@ -1,19 +1,19 @@
-"""The report's videos: their frames and what every method chose, as compact blocks of data.
+"""The report's videos: their frames and each method's choices, as compact blocks of data.
 
-| block | what is in it |
+| block | content |
 | --- | --- |
-| `gallery` | ids, labels and classes; methods with their settings; which blocks hold what |
+| `gallery` | ids, labels and classes; methods with their settings; the names of the other blocks |
 | `strips-0`, ... | images of 50 videos each: all candidate frames side by side, WebP in base64 |
-| `choices-0`, ... | what one method chose with one setting and seed: columns of numbers in base64 |
+| `choices-0`, ... | the choices of one method at one setting with one seed: columns of numbers in base64 |
 
-The page reads a block when it shows something of it, so that thousands of videos do not delay its opening.
+The page reads a block when it needs it, so that it opens fast with thousands of videos too.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from PIL import Image
 from compare.run_folder import Run
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation.labels import method_labels, point_label, setting_label
+from video_env.evaluation.results import Setting, by_point
 
 BLOCK = 50
 """Videos of one block of images."""
@@ -31,13 +33,13 @@ NOWHERE = 255
 """Coordinate of a patch in a frame that the method did not look at."""
 
 
-def gallery_blocks(run: Run, methods: list[tuple[str, str]], videos: int) -> dict[str, Any]:
+def gallery_blocks(run: Run, kinds: Mapping[str, str], videos: int) -> dict[str, Any]:
     """All blocks by name, plain data for JSON.
 
     Args:
-        run: the comparison. Its caches hold the same videos and frames; those of the first seed are shown.
-        methods: each method's name and kind, ``frames`` or ``patches``, in the order of the page.
-        videos: how many of the split at most.
+        run: the comparison. All its caches hold the same videos and frames; the first seed's are shown.
+        kinds: by method's id ``frames`` or ``patches``, in the order of the page.
+        videos: the first so many of the split.
 
     Raises:
         InputError: the results lack a video of the split.
@@ -47,7 +49,7 @@ def gallery_blocks(run: Run, methods: list[tuple[str, str]], videos: int) -> dic
     shown = rows[:videos]
     ids = cache.index["video"].iloc[shown].astype(str).to_list()
     label_sets = cache.label_sets()
-    choices, listed = _choices(run, cache, methods, ids)
+    choices, listed = _choices(run, cache, kinds, ids)
     gallery = {
         "videos": ids,
         "videosOfSplit": len(rows),
@@ -74,7 +76,7 @@ def gallery_blocks(run: Run, methods: list[tuple[str, str]], videos: int) -> dic
 
 
 def strip(frames: np.ndarray, side: int) -> str:
-    """Frames uint8 [T, H, W, 3] side by side, no higher than ``side`` pixels: WebP in base64."""
+    """Frames uint8 [T, H, W, 3] side by side, at most ``side`` pixels high: WebP in base64."""
     count, height, width, _ = frames.shape
     image = Image.fromarray(frames.transpose(1, 0, 2, 3).reshape(height, count * width, 3))
     if height > side:
@@ -85,35 +87,42 @@ def strip(frames: np.ndarray, side: int) -> str:
 
 
 def _choices(
-    run: Run, cache: Cache, methods: list[tuple[str, str]], ids: list[str]
+    run: Run, cache: Cache, kinds: Mapping[str, str], ids: Sequence[str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The blocks of choices, and the methods with the settings that the blocks belong to."""
     results = run.results
+    titles = method_labels(results)
+    points: dict[str, list[tuple[float, Setting, pd.DataFrame]]] = {method: [] for method in kinds}
+    for point, rows in by_point(results):
+        points[point.method].append((float(rows["gflops"].mean()), point.setting, rows))
+    # All methods are first shown at about the same cost.
+    usual = float(np.median([np.median([gflops for gflops, _, _ in own]) for own in points.values()]))
     listed: list[dict[str, Any]] = []
     blocks: dict[str, Any] = {}
-    budgets = results.groupby(["method", "setting"], sort=False)["gflops"].mean()
-    # So that all methods are first shown at about equal cost.
-    usual = float(np.median([budgets[name].median() for name, _ in methods]))
-    for name, kind in methods:
+    for method, kind in kinds.items():
         settings: list[dict[str, Any]] = []
-        for setting, gflops in budgets[name].sort_values().items():
-            table = results[(results["method"] == name) & (results["setting"] == setting)]
+        for gflops, setting, rows in sorted(points[method], key=lambda one: one[0]):
             of_seed = {}
-            for seed, chosen in table.groupby("seed"):
+            for seed, chosen in rows.groupby("seed"):
                 block = f"choices-{len(blocks)}"
-                where = f"{run.folder}: results of {name}, {setting}, seed {seed}"
+                where = f"{run.folder}: results of {point_label(titles[method], setting)}, seed {seed}"
                 blocks[block] = _columns(_in_order(chosen, ids, where), cache.num_candidates, kind)
                 of_seed[str(seed)] = block
-            share = _patch_share(cache, str(setting)) if kind == "patches" else None
+            share = _patch_share(cache, setting) if kind == "patches" else None
             settings.append(
-                {"name": str(setting), "gflops": float(gflops), "share": share, "blocks": of_seed}
+                {"label": setting_label(setting), "gflops": gflops, "share": share, "blocks": of_seed}
             )
         distance = [abs(np.log(max(setting["gflops"], 1e-12) / max(usual, 1e-12))) for setting in settings]
-        listed.append({"name": name, "kind": kind, "usual": int(np.argmin(distance)), "settings": settings})
+        listed.append(
+            {
+                "id": method, "label": titles[method], "kind": kind, "usual": int(np.argmin(distance)),
+                "settings": settings,
+            }
+        )  # fmt: skip
     return blocks, listed
 
 
-def _in_order(table: pd.DataFrame, ids: list[str], where: str) -> pd.DataFrame:
+def _in_order(table: pd.DataFrame, ids: Sequence[str], where: str) -> pd.DataFrame:
     """One row for each video, in the order of the page."""
     places = pd.Index(table["video"].astype(str)).get_indexer(pd.Index(ids))
     if (places < 0).any():
@@ -152,13 +161,15 @@ def _columns(table: pd.DataFrame, count: int, kind: str) -> dict[str, str]:
     return columns
 
 
-def _patch_share(cache: Cache, setting: str) -> float | None:
-    """Side of a patch as a share of the frame's; the setting begins with it in pixels, as ``36²``. None where
-    the cache does not say what frames it was cut from; then patches are not drawn."""
-    size = re.match(r"(\d+)²", setting)
+def _patch_share(cache: Cache, setting: Setting) -> float | None:
+    """Side of a patch divided by the side of a frame. None, and then no patches are drawn, where the setting
+    has no ``patch_size`` or the cache does not say how large the frames were that they were cut from."""
+    size = setting.get("patch_size")
     source = cache.meta["arrays"].get("patches", {}).get("source", {})
     frame_size = source.get("frame_size", cache.meta.get("frame_size"))
-    return int(size[1]) / frame_size if size and frame_size and int(size[1]) <= frame_size else None
+    if not isinstance(size, (int, float)) or not frame_size or not 0 < size <= frame_size:
+        return None
+    return float(size / frame_size)
 
 
 def _percent(values: Any) -> np.ndarray:

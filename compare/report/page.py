@@ -1,10 +1,9 @@
-"""The report: one self-contained HTML page of a comparison, which opens without a network.
+"""The report: a comparison as one HTML page that opens without a network.
 
-The page is the template ``page.html`` with the style sheet and the scripts beside it. Tables,
-claims and commands are written into it as HTML; the curve's points and the videos are data in ``<script
-type="application/json">`` blocks, which ``curve.js`` and ``gallery.js`` draw from (see
-``compare.report.gallery`` for the videos). A content security policy in the page forbids every request and
-every script but its own.
+The template ``page.html`` takes up the style sheet and the scripts of this folder. Tables, claims and
+commands become HTML. The curve's points and the videos are data, in ``<script type="application/json">``
+blocks that ``curve.js`` and ``gallery.js`` draw from (``compare.report.gallery`` makes those of the videos).
+The page's content security policy forbids all requests, and all scripts but its own.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,14 +25,21 @@ from markupsafe import Markup
 
 from compare.report.gallery import gallery_blocks
 from compare.run_folder import REPORT, Run
+from compare.summary import BESIDE_PATCHES, methods_shown, why_no_difference
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
-from video_env.evaluation.plots import BOUNDS
-from video_env.evaluation.results import selects_patches
+from video_env.evaluation.labels import method_labels, setting_label, setting_labels
+from video_env.evaluation.plots import BOUND
+from video_env.evaluation.results import (
+    points_of,
+    selects_patches,
+    setting_columns,
+    setting_of,
+)
 from video_env.files import write_bytes
 
 MOST_VIDEOS = 2000
-"""Shown by default; more make a large page."""
+"""Videos on the page by default: with more it becomes large."""
 
 SCRIPTS = ("page.js", "curve.js", "gallery.js")
 VERDICTS = {"reproduced": "good", "not reproduced": "bad", "undecided": "open"}
@@ -41,7 +47,7 @@ VERDICTS = {"reproduced": "good", "not reproduced": "bad", "undecided": "open"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, and what its column is sorted by (a number, a name, or None for nothing)."""
+    """A cell of a table: its text, and the key that sorts its column. An empty cell has the key None."""
 
     text: str
     sort: float | str | None
@@ -51,21 +57,21 @@ def write_report(run: Run, file: Path | None = None, *, videos: int | None = Non
     """Write a comparison as one HTML page.
 
     Args:
-        run: the comparison; tables that it does not have are left out.
+        run: the comparison. Tables that it does not have are left out.
         file: where the page goes; by default ``report.html`` in the run's folder.
-        videos: how many of the split, from its first, the page shows; by default all, up to 2,000.
+        videos: the page shows the first so many of the split; by default all, up to 2,000.
 
     Returns:
         The file.
 
     Raises:
-        InputError: ``videos`` is negative, the run has no results, or these lack a video of the split.
+        InputError: ``videos`` is negative, the run has no results, or they lack a video of the split.
     """
     if videos is not None and videos < 0:
         raise InputError(f"videos: found {videos}, expected 0 or more")
     file = file or run.folder / REPORT
     with run.alone(file):
-        run = Run(run.folder)  # as it is now that nobody writes to it
+        run = Run(run.folder)  # read again: until now somebody else may have written to it
         write_bytes(file, render(run, MOST_VIDEOS if videos is None else videos).encode(errors="replace"))
     return file
 
@@ -76,8 +82,8 @@ def render(run: Run, videos: int) -> str:
         raise InputError(f"{run.folder}: holds no results yet; run the command that began it again")
     results, summary = run.results, run.table("summary")
     kinds = method_kinds(results)
-    order = list(dict.fromkeys((results if summary is None else summary)["method"]))
-    gallery = gallery_blocks(run, [(name, kinds[name]) for name in order], videos) if videos else {}
+    order = dict.fromkeys((results if summary is None else summary)["method"])
+    gallery = gallery_blocks(run, {method: kinds[method] for method in order}, videos) if videos else {}
     blocks = {**({} if summary is None else {"curve": curve_data(summary, kinds)}), **gallery}
     style, script = source("page.css"), "\n".join(source(name) for name in SCRIPTS)
     return _template().render(
@@ -85,11 +91,11 @@ def render(run: Run, videos: int) -> str:
         facts=_facts(run, results, summary),
         metrics=[] if summary is None else [name for name in METRICS if name in summary],
         summary=None if summary is None else summary_table(summary),
-        areas=_plain_table(run.table("areas"), titles={
-            "method": "method", "area": "area, mean accuracy", "gflops_low": "from GFLOPs",
-            "gflops_high": "to GFLOPs",
+        no_difference=_no_difference(summary),
+        areas=_plain_table(run.table("areas"), headings={
+            "area": "area, mean accuracy", "gflops_low": "from GFLOPs", "gflops_high": "to GFLOPs",
         }),
-        training=_plain_table(run.table("training")),
+        training=_plain_table(run.table("training"), headings={"num_settings": "settings"}),
         claims=_claims(run.table("claims")),
         has_videos=bool(gallery),
         settings_text=lambda settings: json.dumps(settings, indent=1, ensure_ascii=False),
@@ -100,31 +106,47 @@ def render(run: Run, videos: int) -> str:
 
 
 def method_kinds(results: pd.DataFrame) -> dict[str, str]:
-    """By method, whether it chooses ``frames`` or ``patches``."""
+    """By method's id ``frames`` or ``patches``: what it chooses."""
     methods = results["method"].unique()
     of_patches = set(results["method"][selects_patches(results)])
     return {method: "patches" if method in of_patches else "frames" for method in methods}
 
 
-def curve_data(summary: pd.DataFrame, kinds: dict[str, str]) -> dict[str, Any]:
+def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any]:
     """What ``curve.js`` draws: the metrics by title, and each method with its points, ordered by GFLOPs.
 
-    A point's ``values`` are, by metric, the value and its interval's ends (None where it has none).
+    A method's ``shows`` has, by kind of methods that the reader asks for (``all``, ``frames``, ``patches``),
+    whether its line is on at first; a kind that it does not belong to is missing. ``look`` numbers its
+    colour and marker. A point's ``values`` are, by metric, the value and its interval's ends (None where
+    there is none).
     """
     metrics = {name: title for name, title in METRICS.items() if name in summary}
+    labels, columns = method_labels(summary), setting_columns(summary)
+    of_kind = {
+        "all": list(labels),
+        "frames": [method for method in labels if kinds.get(method) != "patches"],
+        "patches": [
+            method for method in labels if kinds.get(method) == "patches" or method in BESIDE_PATCHES
+        ],
+    }
+    on = {kind: methods_shown(summary[summary["method"].isin(of_kind[kind])]) for kind in of_kind}
+    # Lines that are on at first get the first looks, so that no two of them have the same.
+    looks = {method: look for look, method in enumerate(dict.fromkeys([*on["all"], *labels]))}
 
     def point(row: dict[Any, Any]) -> dict[str, Any]:
         values = {
             name: [_number(row.get(key)) for key in (name, f"{name}_low", f"{name}_high")] for name in metrics
         }
         numbers = {name: _number(row.get(name)) for name in ("gflops", "frames", "videos_per_second")}
-        return {"setting": str(row["setting"]), "values": values, **numbers}
+        return {"setting": setting_label(setting_of(row, columns)), "values": values, **numbers}
 
     methods = [
         {
-            "name": method,
-            "kind": kinds.get(str(method), "frames"),
-            "bound": method in BOUNDS,
+            "id": method,
+            "label": labels[method],
+            "bound": bool((group["family"] == BOUND).all()),
+            "look": looks[method],
+            "shows": {kind: method in on[kind] for kind in of_kind if method in of_kind[kind]},
             "points": [point(row) for row in group.sort_values("gflops").to_dict("records")],
         }
         for method, group in summary.groupby("method", sort=False)
@@ -134,10 +156,7 @@ def curve_data(summary: pd.DataFrame, kinds: dict[str, str]) -> dict[str, Any]:
 
 def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
     """The summary's columns and rows, as far as it has them."""
-    columns: dict[str, list[Cell]] = {
-        "method": [Cell(str(name), str(name)) for name in summary["method"]],
-        "setting": [Cell(str(name), _setting_key(str(name))) for name in summary["setting"]],
-    }
+    columns: dict[str, list[Cell]] = _point_cells(summary)
     for name, title in METRICS.items():
         if name in summary:
             columns[title] = _cells(summary[name], "{:.3f}")
@@ -158,6 +177,26 @@ def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
         if name in summary:
             columns[title] = _cells(summary[name], form)
     return {"columns": list(columns), "rows": list(zip(*columns.values(), strict=True))}
+
+
+def _point_cells(table: pd.DataFrame) -> dict[str, list[Cell]]:
+    """Method and, where the table has settings, setting. Settings sort by their values, column by column."""
+    labels = table["method"].map(method_labels(table))
+    cells = {"method": [Cell(label, label) for label in labels]}
+    if columns := setting_columns(table):
+        order = table.reset_index(drop=True).sort_values(columns, kind="stable").index
+        place = dict(zip(order, range(len(table)), strict=True))
+        cells["setting"] = [
+            Cell(label, f"{place[row]:06d}" if label else None)
+            for row, label in enumerate(setting_labels(table))
+        ]
+    return cells
+
+
+def _no_difference(summary: pd.DataFrame | None) -> str:
+    if summary is None or "difference_to_uniform" not in summary:
+        return ""
+    return why_no_difference(summary)
 
 
 def json_text(value: Any) -> Markup:
@@ -191,12 +230,11 @@ def _facts(run: Run, results: pd.DataFrame, summary: pd.DataFrame | None) -> lis
     def count(number: int, name: str) -> str:
         return f"{number:,} {name}{'' if number == 1 else 's'}"
 
-    settings = len(results[["method", "setting"]].drop_duplicates())
     return [
         f"{run.split} split",
         count(results["video"].nunique(), "video"),
         count(results["method"].nunique(), "method"),
-        count(settings, "setting"),
+        count(points_of(results).nunique(), "setting"),
         count(results["seed"].nunique(), "seed"),
         f"video-env {run.record['version']}",
     ]
@@ -241,23 +279,24 @@ def _measurement(row: dict[Any, Any]) -> dict[str, str]:
     }
 
 
-def _setting_key(setting: str) -> str:
-    """Sorts settings by the first number in them."""
-    number = re.search(r"\d+(\.\d+)?", setting)
-    return f"{float(number[0]):020.9f} {setting}" if number else setting
+def _plain_table(table: pd.DataFrame | None, headings: Mapping[str, str]) -> dict[str, Any] | None:
+    """Any table of methods: its points in words, numbers in four digits.
 
-
-def _plain_table(table: pd.DataFrame | None, titles: dict[str, str] | None = None) -> dict[str, Any] | None:
-    """Any table: names as they are, numbers in four digits."""
+    Args:
+        table: the table; None gives None.
+        headings: by column, where they are not its name.
+    """
     if table is None or table.empty:
         return None
-    names = [name for name in titles or table.columns if name in table]
-    columns = {
-        (titles or {}).get(name, str(name).replace("_", " ")): _cells(table[name], "{:,.4g}")
-        if pd.api.types.is_numeric_dtype(table[name])
-        else [Cell(_text(value), _text(value)) for value in table[name]]
-        for name in names
-    }
+    columns = _point_cells(table)
+    named = {"method", "title", "family", *setting_columns(table)}
+    for name in (name for name in table if name not in named):
+        heading = headings.get(name, str(name).replace("_", " "))
+        columns[heading] = (
+            _cells(table[name], "{:,.4g}")
+            if pd.api.types.is_numeric_dtype(table[name])
+            else [Cell(_text(value), _text(value)) for value in table[name]]
+        )
     return {"columns": list(columns), "rows": list(zip(*columns.values(), strict=True))}
 
 

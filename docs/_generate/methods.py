@@ -17,7 +17,7 @@ class Methods(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         registry.load()
-        rows = [[nodes.literal(one.name, one.name), one.about] for one in registry.table().values()]
+        rows = [[nodes.literal(one.name, one.name), one.about] for one in registry.methods().values()]
         return [table(["name", "what it does"], rows, texts=2)]
 
 

@@ -29,8 +29,8 @@ from agents.ocsampler.training import policy_gradient_loss
 from agents.released import load_released
 from tests import golden
 from video_env.cache.derive import cache_from_arrays
-from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
-from video_env.evaluation.conditional_exit import (
+from video_env.envs.rewards import Choice, quality
+from video_env.models.conditional_exit import (
     CRITERIA,
     confidences,
     exit_after,
@@ -38,6 +38,7 @@ from video_env.evaluation.conditional_exit import (
     solve_thresholds,
 )
 from video_env.models.recognizers import store_recognizer
+from video_env.models.verdicts import Verdicts, subset_bits
 
 OCSAMPLER, ADAFOCUS, UPDATE = "ocsampler_10to6", "adafocus_v1_p128", "adafocus_v1_ppo_update"
 ADAFOCUS_V2, EXIT = "adafocus_v2_mbv2_p96", "adafocus_v2_exit"

@@ -40,6 +40,7 @@ from video_env.files import (
     write_array,
     write_bytes,
 )
+from video_env.settings import difference
 
 
 @contextmanager
@@ -61,12 +62,11 @@ def changing(cache: Path) -> Iterator[None]:
 
 def require_same(out: Path, found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
     """Raise CacheError, naming the differences, unless two records of settings agree."""
-    different = [key for key in expected if found.get(key) != expected[key]]
+    different = difference({key: value for key, value in found.items() if key in expected}, expected)
     if different:
         raise CacheError(
-            f"cache {out} {what}, but with other settings: "
-            + "; ".join(f"{key} {found.get(key)!r}, now {expected[key]!r}" for key in different)
-            + ". Choose another folder or delete this one"
+            f"cache {out} {what}, but with other settings: {different}. Choose another folder or delete "
+            "this one"
         )
 
 

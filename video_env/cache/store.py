@@ -265,6 +265,13 @@ class Cache:
             return [(label,) for label in self.labels.tolist()]
         return [tuple(int(label) for label in labels) for labels in self.index["labels"]]
 
+    def label_shares(self) -> np.ndarray:
+        """float32 [V, C], the target of each video: 1 on its label, or equal shares on its several labels."""
+        shares = np.zeros((len(self), len(self.classes)), np.float32)
+        for row, labels in enumerate(self.label_sets()):
+            shares[row, list(labels)] = 1 / len(labels)
+        return shares
+
     def verify(self) -> Iterator[Path]:
         """Check all that a result depends on, yielding each file that was checked: ``meta.json`` against its
         seal, the index, the list of failures, and every shard and network against their checksums.

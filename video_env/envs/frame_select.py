@@ -22,9 +22,10 @@ from video_env.envs.options import (
     opened_cache,
 )
 from video_env.envs.rendering import filmstrip
-from video_env.envs.rewards import Choice, Verdicts, quality, subset_bits
+from video_env.envs.rewards import Choice, quality
 from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
 from video_env.errors import InputError
+from video_env.models.verdicts import Verdicts, subset_bits
 
 
 @dataclass

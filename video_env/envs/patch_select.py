@@ -28,11 +28,12 @@ from video_env.envs.options import (
 )
 from video_env.envs.patch_inputs import LARGEST_IN_MEMORY, PatchInputs
 from video_env.envs.rendering import patch_view
-from video_env.envs.rewards import VERDICT_QUALITIES, Prediction
+from video_env.envs.rewards import VERDICT_QUALITIES
 from video_env.envs.task import Arrays, EpisodeState, TaskEnv, TaskVectorEnv
 from video_env.errors import InputError, require_choice
 from video_env.models.classifiers import Classifier, load_classifier
 from video_env.models.device import resolve_device
+from video_env.models.verdicts import Prediction
 
 # What a step is worth by itself, as published; every other reward is the increase of a quality.
 PER_STEP = ("contrast", "confidence")

@@ -1,4 +1,4 @@
-"""Accuracy against budget: curves, areas and gains, computed from result tables."""
+"""Accuracy against budget: curves, areas and gains from result tables."""
 
 from __future__ import annotations
 
@@ -10,31 +10,36 @@ from scipy.integrate import trapezoid
 
 from video_env.evaluation.differences import difference_at_equal_cost, paired_curves
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
-from video_env.evaluation.results import selects_patches
+from video_env.evaluation.results import by_point, selects_patches, setting_columns, setting_of
 
 Metric = Literal["top1", "mean_average_precision"]
 METRICS = {"top1": "top-1", "mean_average_precision": "mAP"}
-UNIFORM = "uniform+all frames"
-"""All candidates are the last point of the curve of uniform frames."""
+UNIFORM = ("uniform", "all-frames")
+"""Ids of the curve of uniform frames: all candidates are its last point."""
 
 
 def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
     """One row per method and setting, ordered by method and GFLOPs.
 
     Args:
-        results: result tables joined.
-        metric: what the intervals are of (mAP's take a while).
+        results: a result table; join several first.
+        metric: the metric that gets intervals (those of mAP take a while).
 
     Returns:
-        Columns ``method, setting, seeds, top1, mean_average_precision, gflops, frames,
-        videos_per_second, training_seconds``, all means over videos and seeds,
-        ``share_of_oracle_gain`` (see ``oracle_gain``), the metric's name with ``_low`` and ``_high``: its
-        95% bootstrap interval over seeds and videos, and ``difference_to_uniform``, likewise with its
-        interval: top-1 minus that of uniform frames (and of all frames) at equal GFLOPs, on the same seeds
-        and videos (see ``differences``); missing where there are no such.
+        A table of means over videos and seeds, with these columns:
+
+        ``method``, ``title``, ``family``, and a column for each part of the setting;
+        ``seeds``, their number;
+        ``top1``, ``mean_average_precision``, and the metric's name with ``_low`` and ``_high``, its 95%
+        bootstrap interval over seeds and videos;
+        ``gflops``, ``frames``, ``videos_per_second``, ``training_seconds``;
+        ``share_of_oracle_gain`` (see ``oracle_gain``), missing for patches;
+        ``difference_to_uniform`` with ``_low`` and ``_high``: top-1 minus the top-1 of uniform frames (and of
+        all frames) at equal GFLOPs, on the same seeds and videos (see ``differences``). It is missing where
+        uniform was not tested with these seeds, or costs less in all of its settings.
     """
     rows, of_patches = [], []
-    for (method, setting), group in results.groupby(["method", "setting"], sort=False):
+    for point, group in by_point(results):
         of_patches.append(bool(selects_patches(group).any()))
         correct = group.pivot(index="seed", columns="video", values="correct").to_numpy(float)
         seeds = [of_seed.sort_values("video") for _, of_seed in group.groupby("seed")]
@@ -44,8 +49,10 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
             low, high = _average_precision_interval(seeds)
         rows.append(
             {
-                "method": method,
-                "setting": setting,
+                "method": point.method,
+                "title": point.title,
+                "family": point.family,
+                **{name: point.setting.get(name) for name in setting_columns(results)},
                 "seeds": len(correct),
                 "top1": correct.mean(),
                 "mean_average_precision": float(np.mean([_average_precision(table) for table in seeds])),
@@ -58,7 +65,8 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
             }
         )
     summary = pd.DataFrame(rows)
-    gain = oracle_gain(summary).mask(np.array(of_patches))  # of a frame with a patch not all is seen
+    # A patch shows less than its frame: the gain over whole frames is nothing to measure it by.
+    gain = oracle_gain(summary).mask(np.array(of_patches))
     summary.insert(list(summary.columns).index("frames") + 1, "share_of_oracle_gain", gain)
     summary = summary.join(_differences_to_uniform(results, summary))
     order = {method: number for number, method in enumerate(summary["method"].unique())}
@@ -70,20 +78,28 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
 def _differences_to_uniform(results: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     names = ["difference_to_uniform", "difference_to_uniform_low", "difference_to_uniform_high"]
     found = pd.DataFrame(np.nan, index=summary.index, columns=names)
+    columns = setting_columns(summary)
     for method, group in summary.groupby("method"):
-        curves = None if method in UNIFORM.split("+") else paired_curves(results, str(method), UNIFORM)
-        for row, setting in group["setting"].items():
-            if curves is not None and setting in curves[0].settings:
-                estimate = difference_at_equal_cost(curves[0].only(setting), curves[1])
-                found.loc[row, names] = [np.nan] * 3 if estimate is None else list(estimate)
+        curves = None if method in UNIFORM else paired_curves(results, str(method), UNIFORM)
+        if curves is None:
+            continue
+        mine, uniform = curves
+        for row, of_point in zip(group.index, group.to_dict("records"), strict=True):
+            point = mine.only(setting_of(of_point, columns))
+            estimate = difference_at_equal_cost(point, uniform) if point.settings else None
+            found.loc[row, names] = [np.nan] * 3 if estimate is None else list(estimate)
     return found
 
 
 def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "oracle") -> pd.Series:
-    """Share of the oracle's gain over uniform that each row recovers, at the row's mean number of frames.
+    """Share of the oracle's gain over uniform frames that each row reaches, at its mean number of frames.
 
-    (top-1 − uniform) / (oracle − uniform), where uniform and oracle are interpolated between their
-    numbers of frames; missing where either is not in the table or the number is outside its range.
+    (top-1 − uniform) / (oracle − uniform). Uniform and oracle are interpolated between their numbers of
+    frames. The share is missing where one of them is not in the table, or was not tested so far.
+
+    Args:
+        summary: by ``summarise``.
+        base, best: ids of the methods where the share is 0 and 1.
     """
     known = {name: summary[summary["method"] == name].sort_values("frames") for name in (base, best)}
     if any(curve.empty for curve in known.values()):
@@ -99,13 +115,21 @@ def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "or
 def area_under_curve(
     summary: pd.DataFrame, metric: Metric = "top1", *, base: str = "uniform"
 ) -> tuple[pd.Series, tuple[float, float]]:
-    """Mean height of each method's accuracy curve over a budget range that all of them cover.
+    """Mean height of each method's accuracy curve over one range of budgets that all of them cover.
 
-    Methods with fewer than two settings, or whose range does not overlap that of ``base``, are left out; and
-    where the others have no range in common, those that overlap the fewest of them, until they have one.
+    A method covers the range from its cheapest to its dearest setting. Left out are:
+
+    1. methods with one setting;
+    2. methods whose range does not overlap the range of ``base``;
+    3. while the others share no range: the method that overlaps the fewest of the others.
+
+    Args:
+        summary: by ``summarise``.
+        metric: the height.
+        base: id of the method that is never left out for its range.
 
     Returns:
-        The area by method, divided by the width of the range, and the range in GFLOPs.
+        The area under each method's curve divided by the width of the range, by id; and the range in GFLOPs.
     """
     curves = {
         str(method): group.sort_values("gflops")

@@ -1,12 +1,12 @@
 """How much better one method is than another at the same budget, on the same videos, with an interval.
 
-Everything here is paired: seeds and videos are drawn once for both methods, so what makes a video hard, or a
-seed's recognizer weak, does not blur their difference.
+Everything here is paired: each bootstrap resample draws seeds and videos once, for both methods. A hard video
+or a weak recognizer then affects both alike, and does not widen the interval of their difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from video_env.evaluation.metrics import resampled_means
+from video_env.evaluation.results import Setting, by_point, points_of
 
 
 class Estimate(NamedTuple):
-    """A figure with its 95% bootstrap interval over seeds and videos."""
+    """A number with its 95% bootstrap interval over seeds and videos."""
 
     value: float
     low: float
@@ -29,108 +30,122 @@ class Curve:
     """A method's points, cheapest first.
 
     Attributes:
-        settings: K names.
+        settings: K settings, such as ``{"num_frames": 2}``.
         correct: float [S, V, K], 1 where the prediction is right.
-        cost: float [S, V, K], GFLOPs or whatever the budget is counted in.
+        cost: float [S, V, K], GFLOPs, or what else counts the cost.
     """
 
-    settings: tuple[str, ...]
+    settings: tuple[Setting, ...]
     correct: np.ndarray
     cost: np.ndarray
 
-    def only(self, *settings: str) -> Curve:
+    def only(self, *settings: Setting) -> Curve:
         """The points of these settings, cheapest first."""
-        at = [place for place, setting in enumerate(self.settings) if setting in settings]
-        return Curve(tuple(self.settings[place] for place in at), self.correct[..., at], self.cost[..., at])
+        return self.at(*(place for place, setting in enumerate(self.settings) if setting in settings))
+
+    def at(self, *places: int) -> Curve:
+        """The points at these places among the settings."""
+        kept = list(places)
+        return Curve(
+            tuple(self.settings[place] for place in kept), self.correct[..., kept], self.cost[..., kept]
+        )
 
 
-def paired_curves(results: pd.DataFrame, *methods: str, cost: str = "gflops") -> list[Curve] | None:
+def paired_curves(
+    results: pd.DataFrame, *methods: str | Sequence[str], cost: str = "gflops"
+) -> list[Curve] | None:
     """The curves of methods on the seeds that all of them have, and on the same videos.
 
     Args:
-        results: result tables joined.
-        methods: names in tables; one that joins several, such as uniform and all frames, is written
-            "uniform+all frames".
-        cost: the column that the budget is counted in.
+        results: a result table; join several first.
+        methods: ids. Several in a tuple are joined to one curve, such as ``("uniform", "all-frames")``.
+        cost: the column that counts the cost.
 
     Returns:
-        None where a method is not there, or the methods have no seed in common.
+        A curve for each argument, in their order; None where a method is missing, or the methods have no
+        seed in common.
     """
     results = results.reset_index(drop=True)
-    parts = [results[results["method"].isin(method.split("+"))] for method in methods]
+    joined = [{method} if isinstance(method, str) else set(method) for method in methods]
+    parts = [results[results["method"].isin(ids)] for ids in joined]
     if any(part.empty for part in parts):
         return None
-    # A setting counts where it has all the seeds in common: one more seed of another is no loss.
+    # A setting needs the seeds that all methods have; that another setting has more of them costs nothing.
     seeds = set.intersection(*(set(part["seed"]) for part in parts))
     if not seeds:
         return None
     curves = []
     for part in parts:
-        part = part[part["seed"].isin(seeds)].assign(name=part["method"] + "\n" + part["setting"])
-        order, tables = part.groupby("name")[cost].mean().sort_values(kind="stable").index, []
+        part = part[part["seed"].isin(seeds)]
+        settings = [point.setting for point, _ in by_point(part)]
+        part = part.assign(point=points_of(part))
+        order, tables = part.groupby("point")[cost].mean().sort_values(kind="stable").index, []
         for column in ("correct", cost):
-            table = part.pivot(index=["seed", "video"], columns="name", values=column)[order]
+            table = part.pivot(index=["seed", "video"], columns="point", values=column)[order]
             tables.append(table.to_numpy(float).reshape(len(seeds), -1, len(order)))
         whole = ~np.isnan(tables[0]).any(axis=(0, 1))
-        names = tuple(name.split("\n")[1] for name, kept in zip(order, whole, strict=True) if kept)
-        curves.append(Curve(names, tables[0][..., whole], tables[1][..., whole]))
+        kept = tuple(settings[point] for point, there in zip(order, whole, strict=True) if there)
+        curves.append(Curve(kept, tables[0][..., whole], tables[1][..., whole]))
     return curves if all(curve.settings for curve in curves) else None
 
 
 def difference_at_equal_cost(point: Curve, base: Curve) -> Estimate | None:
-    """Accuracy of a point minus that of the base curve at the point's mean cost.
+    """Accuracy of a point minus the accuracy of the base curve at the point's mean cost.
 
-    Between two of its points the base is what a mixture of both would reach; below its cheapest point it is
-    that point, which may cost more than the method.
+    Between two points the base is a straight line: a mixture of both settings would reach it. Left of its
+    cheapest point the base is as accurate as there, although it then costs more than the point.
 
     Args:
-        point: one setting.
-        base: on the same seeds and videos.
+        point: a curve of one setting.
+        base: a curve on the same seeds and videos.
 
     Returns:
-        None where the point costs more than all of the base's, which would then be compared at less.
+        None where the point costs more than every point of the base: the base is never extended to the right.
     """
     if point.cost.mean() > base.cost.mean(axis=(0, 1)).max() * 1.001:  # counts of the same frames may differ
         return None
     return estimate((point, base), lambda mine, other: mine.correct[0] - _height(other, mine.cost[0]))
 
 
-def difference_to_dearer(point: Curve, base: Curve) -> tuple[str, Estimate] | None:
-    """Accuracy of a point minus that of the base's cheapest setting that costs at least as much.
+def difference_to_dearer(point: Curve, base: Curve) -> tuple[Setting, Estimate] | None:
+    """Accuracy of a point minus the accuracy of the base's cheapest setting that costs at least as much.
 
-    Harder on the point than ``difference_at_equal_cost``: between two settings far apart a mixture of both
-    may be worse than a setting between them would be, and a curve that bends would beat itself.
+    This is stricter than ``difference_at_equal_cost``. An accuracy curve bends: a setting between two others
+    lies above the straight line through them, so that even a method compared with itself could win there.
 
     Args:
-        point: one setting.
-        base: on the same seeds and videos.
+        point: a curve of one setting.
+        base: a curve on the same seeds and videos.
 
     Returns:
-        That setting, and the difference; None where all of the base's are cheaper.
+        The base's setting, and the difference; None where all settings of the base cost less.
     """
     enough = base.cost.mean(axis=(0, 1)) * 1.001 >= point.cost.mean()  # counts of the same frames may differ
     if not enough.any():
         return None
-    setting = base.settings[int(enough.argmax())]
-    dearer = base.only(setting)
-    return setting, estimate((point, dearer), lambda mine, other: mine.correct[0] - other.correct[0])
+    dearer = base.at(int(enough.argmax()))
+    return dearer.settings[0], estimate(
+        (point, dearer), lambda mine, other: mine.correct[0] - other.correct[0]
+    )
 
 
 def saving_at_equal_accuracy(
-    curve: Curve, reference: Curve, at: str | None = None, *, within: float = 0.01
+    curve: Curve, reference: Curve, at: Setting | None = None, *, within: float = 0.01
 ) -> Estimate:
-    """Share of the cost that a curve saves where it is as accurate as a setting of the reference.
+    """Share of the cost that a curve saves at the accuracy of one setting of the reference.
 
-    1 − (least cost of the curve) / (least cost of the reference), both where they come within so much of that
-    setting's accuracy, found anew in every resample. Giving way by so much saves the reference something too,
-    which is no merit of the curve: a mixture of its settings, or of its cheapest one and no answer at all for
-    nothing, comes there. 0 where the curve does not come there, or not for less.
+    The target is that setting's accuracy minus ``within``. The result is 1 − (least cost at which the curve
+    reaches the target) / (least cost at which the reference does). It is 0 where the curve never reaches the
+    target, or not for less.
+
+    The reference may aim at the lower target too, so that the tolerance itself saves nothing: its curve is
+    the straight line through its points, and through no answer at 0 cost. Every resample has its own target.
 
     Args:
-        curve: of the method that saves.
-        reference: on the same seeds and videos.
-        at: the setting; by default the most accurate one of each resample.
-        within: what counts as equally accurate.
+        curve: the method that saves.
+        reference: a curve on the same seeds and videos.
+        at: the reference's setting; by default the most accurate one of each resample.
+        within: the difference up to which two accuracies count as equal.
     """
     place = None if at is None else reference.settings.index(at)
 
@@ -138,7 +153,7 @@ def saving_at_equal_accuracy(
         wanted = other.correct[int(other.correct.argmax()) if place is None else place] - within
         mixed = Means(np.append(other.correct, 0.0), np.append(other.cost, 0.0))
         least = _cheapest(mixed, wanted)
-        if not least:  # no answer at all is as good
+        if not least:  # giving no answer is accurate enough
             return 0.0
         return 1 - min(_cheapest(mine, wanted), least) / least
 
@@ -153,7 +168,7 @@ class Means(NamedTuple):
 
 
 def estimate(curves: tuple[Curve, ...], statistic: Callable[..., float]) -> Estimate:
-    """A statistic of the curves' means, with its interval over seeds and videos drawn for all alike."""
+    """A statistic of the curves' means. Every resample draws the same seeds and videos for all of them."""
     widths = [len(curve.settings) for curve in curves]
     edges = np.cumsum([0, *(2 * width for width in widths)])
     values = np.concatenate([part for curve in curves for part in (curve.correct, curve.cost)], axis=2)
@@ -173,7 +188,7 @@ def _height(curve: Means, cost: float) -> float:
 
 
 def _cheapest(curve: Means, accuracy: float) -> float:
-    """The least cost at which the curve, straight between its points, has this accuracy; infinite where it
+    """The least cost at which the curve, straight between its points, has this accuracy; infinity where it
     never has."""
     order = np.argsort(curve.cost, kind="stable")
     cost, correct = curve.cost[order], curve.correct[order]

@@ -13,10 +13,10 @@ import pandas as pd
 
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
-from video_env.envs.rewards import Verdicts
 from video_env.evaluation.protocols import Entry, LooksAt, Policy, Recognition
 from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
 from video_env.models.device import machine_name
+from video_env.models.verdicts import Verdicts
 
 BATCH = 2048
 

@@ -1,4 +1,4 @@
-"""Pictures of saved numbers: nothing is computed here."""
+"""Pictures of saved numbers. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
 from video_env.evaluation.budget import METRICS, Metric
+from video_env.evaluation.labels import method_labels, point_label
+from video_env.evaluation.results import by_point
 from video_env.files import writing
 
-BOUNDS = ("patch oracle", "oracle", "all frames")
-"""What no method that saves computation is measured by alone: their lines are broken."""
+BOUND = "bound"
+"""Family of methods that show what could be reached, such as the oracle. Their lines are dashed."""
 
-# Told apart without colour too: each method has a marker of its own.
+# Each method has a marker of its own, so that lines differ without colour too.
 _MARKERS = "osD^vP*X<>ph"
 _COLOURS = matplotlib.color_sequences["tab20"][::2] + matplotlib.color_sequences["tab20"][1::2]
 
@@ -31,26 +33,27 @@ def plot_curve(
     title: str = "",
     reported: pd.DataFrame | None = None,
 ) -> Figure:
-    """Accuracy against mean GFLOPs per video, one line per method, with 95% intervals.
+    """Accuracy against mean GFLOPs per video: a line per method, with 95% intervals.
 
     Args:
         summary: by ``budget.summarise``.
-        metric: which accuracy; the summary must hold its interval.
+        metric: the accuracy; the summary must hold its interval.
         file: where the picture goes.
-        title: stands above.
-        reported: figures of papers to show beside: columns ``method``, ``accuracy`` in [0, 1], ``gflops``.
+        title: text above the picture.
+        reported: numbers from papers to show too: columns ``method``, ``accuracy`` in [0, 1], ``gflops``.
     """
     figure = Figure(figsize=(8.5, 5.2), layout="constrained", dpi=150)
     axes = figure.subplots()
     low, high = f"{metric}_low", f"{metric}_high"
+    labels = method_labels(summary)
     for number, (method, group) in enumerate(summary.groupby("method", sort=False)):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         group = group.sort_values("gflops")
         below, above = group[metric] - group[low], group[high] - group[metric]
         axes.errorbar(
-            group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=method, color=colour,
-            marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
-            linestyle="--" if method in BOUNDS else "-",
+            group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=labels[str(method)],
+            color=colour, marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
+            linestyle="--" if (group["family"] == BOUND).all() else "-",
         )  # fmt: skip
     costs, lowest, highest = summary["gflops"], summary[low].min(), summary[high].max()
     if reported is not None:
@@ -71,7 +74,7 @@ def plot_curve(
     axes.set_ylabel(METRICS[metric])
     axes.set_ylim(max(0.0, lowest - 0.03), min(1.02, highest + 0.03))
     axes.grid(alpha=0.25)
-    # GFLOPs of methods that look at everything are an order above the rest, where the curves differ.
+    # A method that processes every frame costs ten times as much as the others, where the curves differ.
     if costs.max() > 4 * costs.median() or costs.max() > 20 * costs.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -89,18 +92,20 @@ def plot_curve(
 
 
 def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
-    """Validation accuracy over training time, one line per training.
+    """Validation accuracy over training time: a line per training.
 
     Args:
-        learning: columns method, setting, seed, seconds, validation.
+        learning: columns ``method``, ``title``, ``family``, the setting's, ``seed``, ``seconds`` and
+            ``validation``.
         file: where the picture goes.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=150)
     axes = figure.subplots()
-    for number, (named, trainings) in enumerate(learning.groupby(["method", "setting"], sort=False)):
+    labels = method_labels(learning)
+    for number, (point, trainings) in enumerate(by_point(learning)):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         for which, (_, curve) in enumerate(trainings.groupby("seed")):
-            label = ", ".join(map(str, named)) if which == 0 else None
+            label = point_label(labels[point.method], point.setting) if which == 0 else None
             axes.plot(
                 curve["seconds"], curve["validation"], color=colour, marker=marker, markersize=4,
                 linewidth=1.2, label=label,
@@ -117,11 +122,11 @@ def plot_learning(learning: pd.DataFrame, file: Path) -> Figure:
 def plot_selections(
     videos: list[tuple[str, np.ndarray, list[tuple[str, np.ndarray, bool | None]]]], file: Path
 ) -> Figure:
-    """Filmstrips: which frames each method chose, under each video's candidates.
+    """Filmstrips: each video's candidate frames, and under them the frames that each method chose.
 
     Args:
-        videos: for each, a heading, its frames uint8 [T, H, W, 3], and rows of (name, bool [T] of the
-            frames marked, whether the prediction was right, or None where there is none).
+        videos: for each video a heading, its frames uint8 [T, H, W, 3], and rows of (label, bool [T] of the
+            frames to mark, whether the prediction was right, or None where there is none).
         file: where the picture goes.
     """
     columns = max(len(frames) for _, frames, _ in videos)
@@ -156,13 +161,13 @@ def plot_patches(
     *,
     patch_share: float,
 ) -> Figure:
-    """Where each method looked: a video's frames in a row for each method, with the patch in each.
+    """Where each method looked: a row of frames per method, with a patch in each frame.
 
     Args:
-        videos: for each, a heading, its frames uint8 [T, H, W, 3], and rows of (name, (row, column) in [0, 1]
-            of the patches in its first frames [n, 2], whether the prediction was right).
+        videos: for each video a heading, its frames uint8 [T, H, W, 3], and rows of (label, (row, column) in
+            [0, 1] of the patches in its first frames [n, 2], whether the prediction was right).
         file: where the picture goes.
-        patch_share: side of a patch as a share of the frame's.
+        patch_share: side of a patch divided by the side of a frame.
     """
     columns = max(len(frames) for _, frames, _ in videos)
     rows = sum(0.45 + 1.04 * len(methods) for _, _, methods in videos)
@@ -193,8 +198,8 @@ def plot_patches(
 
 
 def _save(figure: Figure, file: Path) -> None:
-    """In the format that the file's name says. Names and titles are text, whatever is in them."""
+    """Save in the format of the file's suffix. All text stays as it is."""
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # "$" is no formula
+        text.set_parse_math(False)  # "$" begins no formula
     with writing(file) as picture:
         figure.savefig(picture, format=file.suffix[1:] or "png")

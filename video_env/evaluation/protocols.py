@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -70,18 +70,45 @@ class Training:
     Attributes:
         seconds: its time.
         stages: that it has, one after another.
-        settings: how many numbers and names it depends on.
+        num_settings: how many numbers and names it depends on.
         history: rows of ``seconds`` of training so far and the top-1 on the ``validation`` split then, as far
             as that was measured.
     """
 
     seconds: float = 0.0
     stages: int = 0
-    settings: int = 0
+    num_settings: int = 0
     history: tuple[dict[str, float], ...] = ()
+
+    @classmethod
+    def of(
+        cls, seconds: float, settings: Any, *, stages: int = 1, history: Iterable[dict[str, float]] = ()
+    ) -> Training:
+        """Of a trained agent.
+
+        Args:
+            seconds: that it took.
+            settings: nested plain data; its numbers and names are counted, the seed aside.
+            stages: one after another.
+            history: rows of what was logged; those with a ``validation`` are kept.
+        """
+        validated = tuple(
+            {"seconds": row["seconds"], "validation": row["validation"]}
+            for row in history
+            if "validation" in row
+        )
+        return cls(seconds, stages, _count(settings), validated)
 
 
 NO_TRAINING = Training()
+
+
+def _count(settings: Any) -> int:
+    if isinstance(settings, (tuple, list)):
+        return sum(map(_count, settings))
+    if not isinstance(settings, dict):
+        return 1
+    return sum(_count(value) for name, value in settings.items() if name != "seed")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
-"""The table of methods that can be compared: ours, and those that users add in files of their own.
+"""The registry: methods that can be compared, kinds of agents with their files, and released systems.
 
-A method is a function that gives its entries, one for each point on its curve, for one seed::
+A method gives its entries, one for each point on its curve, for one seed::
 
     @method("every-second", about="every second candidate", settings=Settings())
     def every_second(job: Job, settings: Settings) -> list[Entry]: ...
 
-Where the module is imported, the method is in the table: ``video-env compare --modules my_module``, or an
-installed package that names it in the entry-point group ``video_env.methods``.
+Where it has something to train, that is another function, which trains one seed into ``job.folder``::
+
+    @method("my-agent", about="...", settings=Settings(), train=train_my_agent)
+
+Where the module is imported, the method is in the registry: ``video-env compare --modules my_module``, or an
+installed package that names it in the entry-point group ``video_env.methods``. Our own are in the ``methods``
+modules of ``agents`` and ``baselines``.
 """
 
 from __future__ import annotations
@@ -23,10 +28,19 @@ from typing import Any, cast
 
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation.protocols import Entry
+from video_env.evaluation.protocols import Entry, Policy, Recogniser
+from video_env.evaluation.results import Setting
 from video_env.files import plain_name
 
 ENTRY_POINTS = "video_env.methods"
+
+OWN = (
+    "baselines.methods",
+    "agents.ocsampler.methods",
+    "agents.adafocus.methods",
+    "agents.adafocus_v2.methods",
+)
+"""Modules of our own methods, imported by name: they stand on higher floors."""
 
 
 @dataclass(frozen=True)
@@ -42,77 +56,222 @@ class Job:
         cache: whose videos it is trained on (split ``train``) and acts on.
         split: that it will be evaluated on; no choice may depend on it, unless the method is an oracle.
         seed: of its training and its draws.
-        folder: where it keeps what it trains, so that it finds it there when it is called again.
-        settings: of all methods of the comparison, by name, for those that build on another one.
+        folder: where it keeps what it trains; None where nothing may be trained.
+        settings: of all methods of the comparison, by id, for those that build on another one.
         device: where networks run: auto, cpu, cuda:0, ...
+        method: whose work it is.
     """
 
     cache: Cache
     split: str
     seed: int
-    folder: Path
+    folder: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
+    method: Method | None = None
+
+    def file(self, name: str) -> Path:
+        """A file or folder in ``folder``.
+
+        Raises:
+            InputError: nothing may be trained.
+        """
+        if self.folder is None:
+            raise InputError("folder: found none, expected one for what is trained")
+        return self.folder / name
+
+    def entry(
+        self,
+        setting: Setting,
+        environment: str | None,
+        policy: Policy | Recogniser,
+        *,
+        variant: str | None = None,
+        **rest: Any,
+    ) -> Entry:
+        """A point of the job's method.
+
+        Args:
+            setting: the point, such as ``{"num_frames": 2}``.
+            environment, policy: see ``Entry``.
+            variant: tells a second curve of the method apart: ``exit`` makes ``adafocus-v2-exit``, with the
+                title ``AdaFocusV2, exit``.
+            rest: further fields of ``Entry``: ``options``, ``training``, ``cache``.
+        """
+        assert self.method is not None
+        id, title = self.method.id, self.method.title
+        if variant is not None:
+            id, title = f"{id}-{variant}", f"{title}, {variant.replace('-', ' ')}"
+        return Entry(id, title, self.method.family, setting, self.seed, environment, policy, **rest)
+
+    def patches(self, patch_size: int) -> Cache:
+        """The job's cache with patch features of this size: as it is where it has them, else with those that
+        the preparation ``patches`` makes in ``folder``.
+
+        Raises:
+            InputError: the cache has none and nothing may be trained, or it has patches of another size.
+        """
+        return PREPARATIONS["patches"](self, patch_size)
 
 
 Entries = Callable[[Job, Any], list[Entry]]
+Train = Callable[[Job, Any], None]
+Preparation = Callable[[Job, int], Cache]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table.
+    """A method that can be compared.
 
     Attributes:
-        name: on the command line.
+        id: in tables and on the command line.
+        title: the name that people read.
+        family: what it belongs to; ``bound`` for what no method can be measured by alone.
         about: what it does, in a few words.
-        settings: its default ones, a dataclass; they are the command line's ``--NAME.SETTING``.
-        entries: trains what is not trained yet, and gives an entry for each point on its curve.
-        trains: whether that takes a training, which is done beside others, in a process of its own.
-        builds_on: names of methods whose settings decide its results too, and whose trainings it uses.
+        settings: its default ones, a dataclass; they are the command line's ``--ID.SETTING``.
+        entries: gives an entry for each point on its curve; trained ones are read from ``job.folder``.
+        train: trains one seed into ``job.folder``, as far as that is not done yet, in a process of its own;
+            None for a method without a training.
+        prepare: likewise makes what an untrained method stands on, such as patch features.
+        builds_on: ids of methods whose settings decide its results too, and whose trainings it uses.
+    """
+
+    id: str
+    title: str
+    family: str
+    about: str
+    settings: Any
+    entries: Entries
+    train: Train | None = None
+    prepare: Train | None = None
+    builds_on: tuple[str, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is trained or prepared before the method can be evaluated."""
+        return self.train is not None or self.prepare is not None
+
+    def do_work(self, job: Job) -> None:
+        """Train or prepare one seed."""
+        if (work := self.train or self.prepare) is not None:
+            work(replace(job, method=self), self._settings(job))
+
+    def list_entries(self, job: Job) -> list[Entry]:
+        """The entries of one seed, after its work.
+
+        Raises:
+            InputError: there are none, or two are the same point.
+        """
+        entries = self.entries(replace(job, method=self), self._settings(job))
+        if not entries:
+            raise InputError("gave no entries, expected at least one")
+        points = [(entry.method, dict(entry.setting)) for entry in entries]
+        for entry, point in zip(entries, points, strict=True):
+            if points.count(point) > 1:
+                raise InputError(f"its settings give {entry.label} twice")
+        return entries
+
+    def _settings(self, job: Job) -> Any:
+        return job.settings.get(self.id, self.settings)
+
+
+@dataclass(frozen=True)
+class AgentKind:
+    """A kind of agent that is saved to files.
+
+    Attributes:
+        name: on the command line: ``train NAME`` and ``evaluate NAME``.
+        about: what it is, in a few words.
+        train: trains one to a file or folder; its parameters are the options of ``train NAME``.
+        entry: reads one and gives its point on the curve; its parameters are the options of
+            ``evaluate NAME``, among them ``cache``, the file ``agent`` and ``device``.
     """
 
     name: str
     about: str
-    settings: Any
-    entries: Entries
-    trains: bool = True
-    builds_on: tuple[str, ...] = ()
+    train: Callable[..., None]
+    entry: Callable[..., Entry]
 
 
-_TABLE: dict[str, Method] = {}
+@dataclass(frozen=True)
+class ReleasedSystem:
+    """A published system whose authors released its weights.
+
+    Attributes:
+        name: on the command line: ``cache released-NAME`` and ``evaluate released-NAME``.
+        about: what it is, in a few words.
+        build_cache: makes a cache with a checkpoint's networks; its parameters are options of
+            ``cache released-NAME``, among them ``annotations``, ``out``, ``settings``, ``checkpoint`` and
+            ``device``.
+        entry: gives the checkpoint's point on the curve; its parameters are the options of ``evaluate
+            released-NAME``, among them ``cache``, ``checkpoint`` and ``device``.
+    """
+
+    name: str
+    about: str
+    build_cache: Callable[..., Cache]
+    entry: Callable[..., Entry]
+
+
+_METHODS: dict[str, Method] = {}
+AGENT_KINDS: dict[str, AgentKind] = {}
+RELEASED: dict[str, ReleasedSystem] = {}
+PREPARATIONS: dict[str, Preparation] = {}
+"""By name, what several methods stand on and one of them makes; see ``Job.patches``."""
 
 
 def method(
-    name: str,
+    id: str,
     *,
     about: str,
+    title: str | None = None,
+    family: str = "own",
     settings: Any = NoSettings(),
-    trains: bool = True,
+    train: Train | None = None,
+    prepare: Train | None = None,
     builds_on: tuple[str, ...] = (),
 ) -> Callable[[Entries], Entries]:
-    """Put the decorated function into the table; the arguments are those of ``Method``.
+    """Register the decorated function, which gives a method's entries.
+
+    Args:
+        id: of the method.
+        about, settings, train, prepare, builds_on: as of ``Method``.
+        title: by default the id with spaces.
+        family: by default ``own``, that of methods which users add.
 
     Raises:
-        InputError: the name is taken, or the settings are no dataclass.
+        InputError: the id is taken, or the settings are no dataclass.
     """
     if not is_dataclass(settings) or isinstance(settings, type):
         raise InputError(
-            f"method {name!r}: expected the settings as a dataclass's instance, found {settings!r}"
+            f"method {id!r}: expected the settings as a dataclass's instance, found {settings!r}"
         )
 
     def add(entries: Entries) -> Entries:
-        plain_name(name, Path(inspect.getfile(entries)), "method")  # its files are called after it
-        before = _TABLE.get(name)
+        plain_name(id, Path(inspect.getfile(entries)), "method")  # its files are called after it
+        before = _METHODS.get(id)
         # A module that is imported a second time, under another name or anew, is no second method.
         if before is not None and _place(before.entries) != _place(entries):
             raise InputError(
-                f"method {name!r}: is in the table already, from {before.entries.__module__}; now "
+                f"method {id!r}: is registered already, by {before.entries.__module__}; now "
                 f"{entries.__module__} adds it"
             )
-        _TABLE[name] = Method(name, about, settings, entries, trains, builds_on)
+        _METHODS[id] = Method(
+            id, title or id.replace("-", " "), family, about, settings, entries, train, prepare, builds_on
+        )
         return entries
 
     return add
+
+
+def agent_kind(kind: AgentKind) -> None:
+    """Register a kind of agent."""
+    AGENT_KINDS[kind.name] = kind
+
+
+def released_system(system: ReleasedSystem) -> None:
+    """Register a released system."""
+    RELEASED[system.name] = system
 
 
 def _place(entries: Entries) -> tuple[str, str]:
@@ -127,7 +286,8 @@ def load(modules: Iterable[str] = ()) -> None:
     Raises:
         InputError: a module cannot be found or imported.
     """
-    importlib.import_module("compare.methods")
+    for own in OWN:
+        importlib.import_module(own)
     for point in entry_points(group=ENTRY_POINTS):
         try:
             point.load()
@@ -156,34 +316,34 @@ def load(modules: Iterable[str] = ()) -> None:
             ) from error
 
 
-def table() -> dict[str, Method]:
-    """The methods by name."""
-    return dict(_TABLE)
+def methods() -> dict[str, Method]:
+    """The methods by id."""
+    return dict(_METHODS)
 
 
-def find(names: Iterable[str]) -> list[Method]:
-    """The methods of these names.
+def find(ids: Iterable[str]) -> list[Method]:
+    """The methods of these ids.
 
     Raises:
         InputError: one is unknown (the message lists the known ones), or named twice.
     """
-    names = list(names)
-    for name in names:
-        if name not in _TABLE:
+    ids = list(ids)
+    for name in ids:
+        if name not in _METHODS:
             raise InputError(
-                f"method {name!r}: expected one of {', '.join(_TABLE)}, or one of your own (--modules)"
+                f"method {name!r}: expected one of {', '.join(_METHODS)}, or one of your own (--modules)"
             )
-        if names.count(name) > 1:
+        if ids.count(name) > 1:
             raise InputError(f"method {name!r}: named twice")
-    return [_TABLE[name] for name in names]
+    return [_METHODS[name] for name in ids]
 
 
 def with_those_built_on(methods: Iterable[Method]) -> list[Method]:
     """These methods after all those that they build on, each once."""
     found: dict[str, Method] = {}
     for one in methods:
-        found.update({other.name: other for other in with_those_built_on(find(one.builds_on))})
-        found[one.name] = one
+        found.update({other.id: other for other in with_those_built_on(find(one.builds_on))})
+        found[one.id] = one
     return list(found.values())
 
 
@@ -192,7 +352,7 @@ def settings_type(methods: Iterable[Method]) -> type:
     return make_dataclass(
         "MethodSettings",
         [
-            (attribute(one.name), type(one.settings), field(default_factory=partial(replace, one.settings)))
+            (attribute(one.id), type(one.settings), field(default_factory=partial(replace, one.settings)))
             for one in methods
         ],
         frozen=True,
@@ -204,9 +364,25 @@ def settings_of(methods: Iterable[Method], given: object = None) -> dict[str, An
     defaults."""
     names = {item.name for item in fields(cast(Any, given))} if given is not None else set()
     return {
-        one.name: getattr(given, attribute(one.name)) if attribute(one.name) in names else one.settings
+        one.id: getattr(given, attribute(one.id)) if attribute(one.id) in names else one.settings
         for one in methods
     }
+
+
+def require_unset(training: Any, **given_by: str) -> None:
+    """What a curve varies is given by the curve's own settings, and the seed by the comparison.
+
+    Args:
+        training: the settings that the trainings of a curve share, a dataclass.
+        given_by: by a setting's name, what gives it instead.
+
+    Raises:
+        InputError: it is given in the shared settings, where it would be overwritten.
+    """
+    for name, elsewhere in {**given_by, "seed": "seeds of the comparison"}.items():
+        default = next(item.default for item in fields(training) if item.name == name)
+        if (found := getattr(training, name)) != default:
+            raise InputError(f"training.{name}: found {found}; it is given by {elsewhere}")
 
 
 def attribute(name: str) -> str:

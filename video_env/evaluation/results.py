@@ -27,10 +27,11 @@ methods that have no such setting. A method and its setting are a *point*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -66,8 +67,33 @@ def point_columns(table: pd.DataFrame) -> list[str]:
 
 
 def setting_of(row: Mapping[Any, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """A row's setting: what it has of these columns, without those that are empty."""
-    return {name: row[name] for name in columns if not pd.isna(row[name])}
+    """A row's setting: its values in these columns, without the empty ones.
+
+    A whole number is an ``int``: joined tables hold floats in a column that some methods do not have.
+    """
+    return {name: _plain(row[name]) for name in columns if not pd.isna(row[name])}
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Point(NamedTuple):
+    """A method at a setting."""
+
+    method: str
+    title: str
+    family: str
+    setting: dict[str, Any]
+
+
+def by_point(table: pd.DataFrame) -> Iterator[tuple[Point, pd.DataFrame]]:
+    """Each point with its rows, in order of appearance."""
+    columns = setting_columns(table)
+    for _, rows in table.groupby(points_of(table), sort=False):
+        first = rows.iloc[0]
+        yield Point(*map(str, first[["method", "title", "family"]]), setting_of(first, columns)), rows
 
 
 def points_of(table: pd.DataFrame) -> pd.Series:

@@ -1,4 +1,4 @@
-"""The frames chosen, for programs that want to process just those."""
+"""The frames that methods chose, for programs that process only those."""
 
 from __future__ import annotations
 
@@ -10,31 +10,40 @@ import pandas as pd
 
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation.results import setting_columns, setting_of
 from video_env.files import write_bytes
 
 
 def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
-    """Write one JSON object per line and row of a result table: ``video, method, setting, seed``,
-    ``frame_indices`` (positions in the video file, from 0) and ``timestamps_seconds``; of patch selection
-    also ``patches``, the (row, column) in [0, 1] of the patch in each of these frames.
+    """Write a JSON object per row of a result table, one on each line.
+
+    ====================== ================================================================================
+    ``video``              its id
+    ``method``, ``title``  the method's id, and its name for people
+    ``setting``            an object, such as ``{"num_frames": 2}``; empty for a method that has no setting
+    ``seed``               the seed of the training
+    ``frame_indices``      the chosen frames' numbers in the video file, from 0
+    ``timestamps_seconds`` when each of them is shown
+    ``patches``            of patch selection: (row, column) in [0, 1] of the patch in each of these frames
+    ====================== ================================================================================
 
     Args:
-        cache: the one that the table was made on.
-        results: result tables joined.
-        file: written in one step.
+        cache: the cache that the table was made on.
+        results: a result table; join several first.
+        file: where the lines go, written in one step.
 
     Raises:
-        InputError: the table is of other videos than the cache's, or of more candidates.
+        InputError: the table is about other videos than the cache's, or about more candidates.
     """
     own = cache.meta["build"]["annotations"]
     for data in results["data"].unique():
         if data != own:
             raise InputError(
-                f"results: are of videos {data}, cache {cache.path} has {own}; expected the cache that the "
+                f"results: found videos {data}, but cache {cache.path} has {own}; expected the cache that the "
                 "tables were made on"
             )
     indices, seconds = cache["frame_index"][:], cache["timestamp_seconds"][:]
-    lines = []
+    columns, lines = setting_columns(results), []
     for choice in results.to_dict("records"):
         row, frames = cache.row(choice["video"]), np.asarray(choice["selected"], dtype=int)
         if frames.size and frames.max() >= cache.num_candidates:
@@ -42,7 +51,8 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
                 f"results: {choice['method']} chose candidate {frames.max()} of {choice['video']}, cache "
                 f"{cache.path} has {cache.num_candidates}; expected the cache that the tables were made on"
             )
-        record = {name: choice[name] for name in ("video", "method", "setting", "seed")}
+        record = {name: choice[name] for name in ("video", "method", "title")}
+        record |= {"setting": setting_of(choice, columns), "seed": choice["seed"]}
         record["frame_indices"] = indices[row, frames].tolist()
         record["timestamps_seconds"] = [round(float(value), 3) for value in seconds[row, frames]]
         if isinstance(choice.get("patches"), (list, np.ndarray)):

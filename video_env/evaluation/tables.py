@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 TEXT = ("video", "path", "reason", "method", "title", "family", "setting", "claim", "measure", "unit")
-"""Columns that hold text, whatever it looks like: a video may be called 00001 or NA, a method nan."""
+"""Columns of text, whatever the text looks like: a video may be called 00001 or NA, a method nan."""
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A table that ``DataFrame.to_csv`` wrote: an empty field is missing, any other text stays itself.
+    """A table that ``DataFrame.to_csv`` wrote. An empty field is a missing value; other text stays itself.
 
     Raises:
         OSError, ValueError: it cannot be read.

@@ -138,7 +138,8 @@ def train_on_videos(
     Raises:
         CacheError: the cache has no frames or no training videos.
     """
-    frames, rows, targets = cache["frames"], cache.rows("train"), label_shares(cache)
+    frames, rows = cache["frames"], cache.rows("train")
+    targets = torch.from_numpy(cache.label_shares())
     place = resolve_device(device)
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
@@ -207,14 +208,6 @@ def standardised(features: torch.Tensor) -> torch.Tensor:
     """Features [V, T, D] with mean 0 and deviation 1 over all frames; a single frame's are 0."""
     deviation = features.std(dim=(0, 1), correction=min(1, features.shape[0] * features.shape[1] - 1))
     return (features - features.mean(dim=(0, 1))) / (deviation + 1e-6)
-
-
-def label_shares(cache: Cache) -> torch.Tensor:
-    """float32 [V, C]: each video's target, 1 on its label or equal shares on its several labels."""
-    targets = torch.zeros(len(cache), len(cache.classes))
-    for row, labels in enumerate(cache.label_sets()):
-        targets[row, list(labels)] = 1 / len(labels)
-    return targets
 
 
 def _augmented(

@@ -28,7 +28,6 @@ from video_env.models.recognizers import (
     recognizer_bytes,
     subset_tables,
 )
-from video_env.models.train_backbone import label_shares
 
 # 2^12 subsets of one video at 4096 features are 64 MiB; each further frame would double them.
 LARGEST_TABLE = 12
@@ -105,9 +104,8 @@ def train_recognizer(
 
 
 def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) -> Recognizer:
-    rows, targets = cache.rows("train"), label_shares(cache)
-    embedding = torch.from_numpy(cache["embedding"][rows])
-    targets = targets[rows]
+    rows = cache.rows("train")
+    embedding, targets = (torch.from_numpy(each[rows]) for each in (cache["embedding"], cache.label_shares()))
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         recognizer = Recognizer(

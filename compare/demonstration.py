@@ -1,4 +1,8 @@
-"""The main job on the built-in data set: video files to an accuracy-vs-budget curve."""
+"""The demonstration and the study: video files of the built-in data set to accuracy-vs-budget curves.
+
+Both do the same work. The study is what the figures in the documents come from; the demonstration has fewer
+videos, methods and settings, to show all of it within minutes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,25 +34,37 @@ from video_env.models.train_backbone import BackboneTraining, ImageTraining, Ski
 from video_env.models.train_recognizer import RecognizerTraining, recognizer_accuracy, train_recognizer
 from video_env.models.train_small import SmallTraining, save_weights, train_small_networks
 
-VARIANTS = (
+LEFT_OUT = (
     "adafocus-gru", "adafocus-v2-fully-connected", "recurrent-ppo", "patch-a2c", "patch-trpo", "patch-dqn",
     "patch-qr-dqn", "patch-recurrent-ppo", "patch-sac", "patch-td3",
 )  # fmt: skip
-"""Methods that are left out unless they are named, to keep the demonstration under half an hour."""
+"""Variants that the study leaves out unless they are named, to end within half an hour for each seed."""
+
+SHOWN = (
+    "uniform", "random", "oracle", "all-frames", "ocsampler", "maskable-ppo", "adafocus", "adafocus-v2",
+)  # fmt: skip
+"""Methods of the demonstration."""
+
+FEWER: dict[str, dict[str, Any]] = {
+    "adafocus": {"patch_sizes": (36,)},
+    "adafocus-v2": {"patch_sizes": (36,)},
+    "maskable-ppo": {"costs": (4.0, 24.0)},
+}
+"""By method, the settings of the demonstration that are not the study's."""
 
 FRAME_ARRAYS = ("frame_index", "timestamp_seconds", "frames")
 
 
 @dataclass(frozen=True)
-class DemoSettings:
-    """Settings of the demonstration's videos and networks; those of its methods are the table's.
+class DataSettings:
+    """Settings of the videos and networks; those of the methods are the registry's.
 
     Attributes:
         data: the videos.
         still_images: how many still images stand in for pretraining.
         stills: how they are learned.
         backbone: how the recognizer's backbone learns the videos.
-        skim: how the skim network learns to foretell the backbone's features.
+        skim: how the skim network distils the backbone's features.
         recognizer: how the recognizer is trained on the features.
     """
 
@@ -59,9 +76,9 @@ class DemoSettings:
     recognizer: RecognizerTraining = field(default_factory=lambda: RecognizerTraining(hidden=128))
 
 
-def run_demo(
+def study(
     out: Path,
-    settings: DemoSettings,
+    settings: DataSettings,
     *,
     methods: Sequence[str] = (),
     method_settings: object = None,
@@ -70,12 +87,12 @@ def run_demo(
     machine: Machine = Machine(),  # noqa: B008
     command: Sequence[str] | None = None,
 ) -> Run:
-    """Do everything that is not done yet under ``out``, and sum it up.
+    """From videos to a report: do everything that is not done yet under ``out``, and sum it up.
 
     Args:
         out: folder of everything that is written.
         settings: of the videos and networks.
-        methods: of the table; by default all of them but ``VARIANTS``.
+        methods: their ids; by default all of them but ``LEFT_OUT``.
         method_settings: an instance of ``registry.settings_type``.
         modules: where methods stand that are not ours.
         seeds: trainings of every network and agent.
@@ -85,15 +102,15 @@ def run_demo(
     Raises:
         InputError: ``out`` holds a run of other settings.
     """
-    names = list(methods) or [name for name in registry.table() if name not in VARIANTS]
+    names = list(methods) or [name for name in registry.methods() if name not in LEFT_OUT]
     registry.find(names)  # fail before the videos are written
     with alone(out):
-        return _run_demo(out, settings, names, method_settings, modules, seeds, machine, command)
+        return _study(out, settings, names, method_settings, modules, seeds, machine, command)
 
 
-def _run_demo(
+def _study(
     out: Path,
-    settings: DemoSettings,
+    settings: DataSettings,
     names: Sequence[str],
     method_settings: object,
     modules: Sequence[str],
@@ -123,6 +140,34 @@ def _run_demo(
     return run
 
 
+def demonstrate(
+    out: Path,
+    *,
+    machine: Machine = Machine(),  # noqa: B008
+    command: Sequence[str] | None = None,
+) -> Run:
+    """The study in little: fewer videos, the methods ``SHOWN`` with fewer settings, one seed.
+
+    Args:
+        out: folder of everything that is written.
+        machine: how the work is spread.
+        command: the command line that asks for it, to be kept with the run.
+
+    Raises:
+        InputError: ``out`` holds a run of other settings.
+    """
+    methods = registry.find(SHOWN)
+    own = {
+        registry.attribute(one.id): replace(one.settings, **FEWER.get(one.id, {}))  # type: ignore[type-var]
+        for one in methods
+    }
+    settings = DataSettings(data=data.DemoData(train=800, validation=150, test=200))
+    return study(
+        out, settings, methods=SHOWN, method_settings=registry.settings_type(methods)(**own), machine=machine,
+        command=command,
+    )  # fmt: skip
+
+
 def contact_sheet(file: Path, settings: data.DemoData, *, videos: int = 10) -> None:
     """One row of candidate frames per video, to look at the data set without writing it."""
     rows = []
@@ -133,7 +178,7 @@ def contact_sheet(file: Path, settings: data.DemoData, *, videos: int = 10) -> N
         Image.fromarray(np.concatenate(rows)).save(picture, "PNG")
 
 
-def _claim(out: Path, settings: DemoSettings) -> None:
+def _claim(out: Path, settings: DataSettings) -> None:
     record = json.loads(json.dumps(asdict(settings)))
     file = out / "settings.json"
     if file.is_file() and json.loads(file.read_text()) != record:
@@ -151,7 +196,7 @@ def _write_videos(out: Path, settings: data.DemoData) -> None:
             progress.update(done)
 
 
-def _train_networks(frames: Cache, folder: Path, settings: DemoSettings, seed: int, device: str) -> Cache:
+def _train_networks(frames: Cache, folder: Path, settings: DataSettings, seed: int, device: str) -> Cache:
     weights = folder / "pretrained.safetensors"
     cache = derive(frames, folder / "cache", FRAME_ARRAYS)
     if not weights.is_file():

@@ -1,0 +1,141 @@
+"""``video-env evaluate``, and what is made of result tables: ``curve`` and ``selections``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from compare.command_line.signatures import REQUIRED, CacheFolder, Option, as_command
+from compare.summary import write_summary
+from video_env.cache.store import Cache
+from video_env.errors import InputError, require_seed
+from video_env.evaluation import registry
+from video_env.evaluation.budget import Metric, summarise
+from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.labels import setting_labels
+from video_env.evaluation.protocols import Entry
+from video_env.evaluation.registry import Job, Method
+from video_env.evaluation.results import join_results, read_results, write_results
+from video_env.evaluation.selections import write_selections
+from video_env.files import plain_name
+from video_env.models.device import resolve_device
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """By name: every method that needs no training, every kind of agent, and every released system."""
+    return {
+        **{one.id: _untrained(one) for one in registry.methods().values() if one.train is None},
+        **{kind.name: _saved(kind.entry) for kind in registry.AGENT_KINDS.values()},
+        **{f"released-{system.name}": _saved(system.entry) for system in registry.RELEASED.values()},
+    }
+
+
+_OUT: dict[str, Option] = {"out": (Path, REQUIRED, "File of the result table (.parquet).")}
+_SPLIT: dict[str, Option] = {"split": (str, "test", "Split to test: train, validation or test.")}
+_NAME: dict[str, Option] = {
+    "method": (str | None, None, "Id in tables, instead of the usual one; also the name in curves.")
+}
+
+
+def _untrained(method: Method) -> Callable[..., None]:
+    """A method with its settings; they give one point or several."""
+
+    def command(
+        cache: CacheFolder,
+        out: Path,
+        split: str = "test",
+        seed: int = 0,
+        device: str = "auto",
+        settings: Annotated[type(method.settings), tyro.conf.arg(name="")] = method.settings,  # type: ignore[valid-type]
+    ) -> None:
+        _require_parquet(out)
+        opened = Cache(cache)
+        resolve_device(device)
+        require_seed(seed)
+        job = Job(opened, split, seed, None, {method.id: settings}, device)
+        _evaluate(method.list_entries(job), opened, out, split, device)
+
+    command.__doc__ = f"""Evaluate {method.id}: {method.about}.
+
+    Args:
+        cache: Folder of the cache.
+        out: File of the result table (.parquet).
+        split: Split to test: train, validation or test.
+        seed: Seed of random draws, which the table states.
+        device: auto, cpu, cuda:0, ...
+        settings: Settings of the method.
+    """
+    return command
+
+
+def _saved(entry_of: Callable[..., Entry]) -> Callable[..., None]:
+    """A saved agent, or a released checkpoint."""
+
+    def run(cache: Path, out: Path, split: str, method: str | None, **options: Any) -> None:
+        _require_parquet(out)
+        opened = Cache(cache)
+        resolve_device(options["device"])
+        entry = entry_of(cache=opened, **options)
+        if method is not None:
+            entry = replace(entry, method=plain_name(method, out, "method"), title=method)
+        _evaluate([entry], opened, out, split, options["device"])
+
+    return as_command(entry_of, run, also={**_OUT, **_SPLIT, **_NAME})
+
+
+def _require_parquet(out: Path) -> None:
+    if out.suffix != ".parquet":
+        raise InputError(f"out {out}: expected a name that ends in .parquet")
+
+
+def _evaluate(entries: list[Entry], cache: Cache, out: Path, split: str, device: str) -> None:
+    table = join_results([evaluate(entry, cache, split, device) for entry in entries])
+    write_results(table, out)
+    summary = summarise(table)
+    videos = table["video"].nunique()
+    for row, setting in zip(summary.to_dict("records"), setting_labels(summary), strict=True):
+        name = ", ".join(filter(None, (row["title"], setting)))
+        print(
+            f"{out}: {name}: top-1 {row['top1']:.3f}, mAP {row['mean_average_precision']:.3f} at "
+            f"{row['gflops']:.4g} GFLOPs per video, {row['frames']:.2f} frames, {videos} videos"
+        )
+
+
+def curve(
+    results: tyro.conf.Positional[list[Path]],
+    out: Path,
+    metric: Metric = "top1",
+    title: str = "",
+    overlay: str | None = None,
+    all_lines: bool = False,
+) -> None:
+    """Summary table and accuracy-vs-budget curve from result tables.
+
+    Args:
+        results: Result tables, or folders of them.
+        out: Folder of summary.csv, areas.csv and curve.png.
+        metric: Metric of the curve, its intervals and the areas: top1 or mean_average_precision.
+        title: Title of the curve.
+        overlay: Data set whose published figures the curve shows too: activitynet, fcvid or mini-kinetics.
+        all_lines: Draw a line for every method, not only for the eight that are looked for first.
+    """
+    write_summary(
+        read_results(*results), out, metric=metric, title=title, overlay=overlay, all_lines=all_lines
+    )
+
+
+def selections(cache: CacheFolder, results: list[Path], out: Path) -> None:
+    """The frames chosen, as JSON lines: video, method, setting, seed, frame indices, timestamps in seconds.
+
+    Args:
+        cache: Folder of the cache that the tables were made on.
+        results: Result tables, or folders of them.
+        out: File to write.
+    """
+    table = read_results(*results)
+    write_selections(Cache(cache), table, out)
+    print(f"{out}: {len(table)} selections")
