@@ -14,7 +14,6 @@ from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, FixedPatches
 from baselines.sb3 import ALGORITHMS, AlgorithmName, EnvironmentName, SB3Policy, SB3Settings
 from baselines.sb3_files import load_sb3, read_sb3_record, require_shapes, train_to_file
-from video_env.cache.sources import require_same_sources
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.patch_sizes import patch_setting, sizes_to_choose
@@ -309,7 +308,7 @@ def point_of(file: Path, cache: Cache, *, device: str = "auto") -> dict[str, Any
     record = read_sb3_record(file)
     settings = record.settings
     require_shapes(file, record, cache)
-    require_same_sources(file, record.sees, cache)
+    cache.require_sources(record.sees, of=f"model {file}")
     policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
     return {
         "setting": settings.setting(cache), "environment": settings.environment_id, "policy": policy,

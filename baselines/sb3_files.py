@@ -148,8 +148,9 @@ def read_sb3_record(file: Path) -> SB3Record:
         missing = [name for name in SB3Record.__dataclass_fields__ if name not in found]
     except FileNotFoundError:
         raise InputError(
-            f"{beside}: no such file; video-env evaluates what video-env train sb3 saved, with the settings "
-            "beside it. A model that was trained in Python is evaluated there, as SB3Policy(model)"
+            f"{beside}: no such file; expected the record that save_sb3 writes beside a model. Another model "
+            "is evaluated in Python, as SB3Policy(model)",
+            needs="sb3-record",
         ) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{beside}: expected the settings of the agent beside it ({error})") from error

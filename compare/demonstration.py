@@ -64,7 +64,7 @@ class DataSettings:
         still_images: how many still images stand in for pretraining.
         stills: how they are learned.
         backbone: how the recognizer's backbone learns the videos.
-        skim: how the skim network distils the backbone's features.
+        skim: how the backbone's features are distilled into the skim network.
         recognizer: how the recognizer is trained on the features.
     """
 

@@ -284,7 +284,7 @@ def _raise_first(failed: Failed, machine: Machine) -> None:
                 f"again with fewer --jobs than {machine.resolved_jobs()}, it goes on where it was"
             ) from error
         if isinstance(error, InputError):
-            raise InputError(f"{what}: {error}") from error
+            raise InputError(f"{what}: {error}", needs=error.needs) from error
         raise error
 
 
@@ -305,7 +305,7 @@ def _test(out: Path, method: Method, job: Job) -> None:
         with tqdm(entries, desc=f"testing {method.id}, seed {job.seed}", unit="setting") as bar:
             tables = [evaluate(entry, job.cache, job.split, job.device) for entry in bar]
     except InputError as error:
-        raise InputError(f"method {method.id!r}, seed {job.seed}: {error}") from error
+        raise InputError(f"method {method.id!r}, seed {job.seed}: {error}", needs=error.needs) from error
     except Exception as error:
         tqdm.write(f"failed: {method.id}, seed {job.seed}: {error}")
         raise

@@ -1,4 +1,4 @@
-"""From result tables to what people look at: the printed table, ``summary.csv``, ``areas.csv`` and the curves.
+"""From result tables to what people look at: the printed table, ``summary.csv``, ``areas.csv``, the curves.
 
 Tables and pictures know methods by id and family. Which methods a picture shows is decided here alone, by
 ``methods_shown``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,6 +161,22 @@ def write_known_patch_cache(out: Path, *, videos: int = 120, num_frames: int = 3
     }
     classifier.load_state_dict(weights)
     return store_classifier(cache, classifier)
+
+
+def interrupt_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings be interrupted once their checkpoint has been written so many times."""
+    from video_env.models.training_loop import TrainingLoop
+
+    save, count = TrainingLoop._save, 0
+
+    def save_then_fail(self: TrainingLoop, *arguments: Any, **options: Any) -> None:
+        nonlocal count
+        save(self, *arguments, **options)
+        count += arguments[0] is not None
+        if count == saves:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingLoop, "_save", save_then_fail)
 
 
 @pytest.fixture(scope="session")

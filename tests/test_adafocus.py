@@ -12,16 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from compare.entries import (
-    adafocus_entry,
-    saved_entry,
-    train_adafocus,
-    train_sb3_to_file,
-    untrained_entry,
-)
 
 import video_env  # noqa: F401  (registers the environments)
 from agents.adafocus.agent import AdaFocus
+from agents.adafocus.methods import entry_of, train_to_folder
 from agents.adafocus.patch_ppo import standardised_returns
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
@@ -35,7 +29,9 @@ from agents.adafocus.settings import (
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings
+from baselines.sb3_files import train_to_file
 from tests.conftest import write_cache, write_known_patch_cache, write_patch_cache
+from tests.entries import saved, untrained
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import cache_from_arrays, derive
@@ -130,9 +126,9 @@ def test_time_before_an_interruption_counts(
     """Interrupted after every epoch of every stage, after every shard of the caching, and between that and
     the note of how long it took: at least as much time is stated as was worked."""
     from agents.adafocus.network_training import NetworkStages
-    from agents.common.training_loop import Stage
     from video_env.cache.jobs import Job
     from video_env.models.encoders import CacheEncoder
+    from video_env.models.training_loop import TrainingLoop
 
     share = len(frames.rows("train")) / len(frames)
     worked = dict.fromkeys(range(4), 0.0)
@@ -156,16 +152,17 @@ def test_time_before_an_interruption_counts(
 
         return wrapped
 
-    run = Stage.run
+    run = TrainingLoop.run
 
-    def slow_run(stage: Stage, *arguments: Any) -> float:
-        stage.epoch = slow(stage.epoch, stage.number, 1)
-        return run(stage, *arguments)
+    def slow_run(loop: TrainingLoop, *arguments: Any) -> float:
+        stage = int(loop.name.removeprefix("AdaFocus, stage ")[0])
+        loop.epoch = slow(loop.epoch, stage, 1)
+        return run(loop, *arguments)
 
-    monkeypatch.setattr(Stage, "run", slow_run)
+    monkeypatch.setattr(TrainingLoop, "run", slow_run)
     monkeypatch.setattr(CacheEncoder, "__call__", slow(CacheEncoder.__call__, 1, share))
     for owner, name, times in (
-        (Stage, "_save", 99),
+        (TrainingLoop, "_save", 99),
         (Job, "commit", 99),
         (NetworkStages, "cache_patches", 1),
     ):
@@ -221,7 +218,7 @@ def test_interrupted_stages_go_on_to_the_same_result(
         return wrapped
 
     for module, name, at in (
-        (NetworkStages, "_foretelling", 2), (NetworkStages, "_random_patch_losses", 2),
+        (NetworkStages, "_distilling", 2), (NetworkStages, "_random_patch_losses", 2),
         (adafocus_networks, "add_patches", 1), (adafocus_policy, "roll_out", 4),
         (adafocus_policy, "loss_at_every_step", 2),
     ):  # fmt: skip
@@ -250,8 +247,11 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
     assert cache is not None
     again = AdaFocus.load(tmp_path / "agent.pt", cache=cache, device="cpu")
     assert again.settings == trained.settings
+    assert again.stage_seconds == trained.stage_seconds
+    assert again.stage_history == trained.stage_history
+    assert [len(again.stage_history[stage]) for stage in range(4)] == [2] * 4
     assert again.gflops == trained.gflops
-    tables = [evaluate(adafocus_entry(agent), cache, "test") for agent in (trained, again)]
+    tables = [evaluate(entry_of(agent), cache, "test") for agent in (trained, again)]
     for name in ("prediction", "gflops", "frames", "exit_after"):
         assert tables[0][name].tolist() == tables[1][name].tolist()
     env = gym.make("PatchSelect-v0", cache=cache, split="test").unwrapped
@@ -276,7 +276,7 @@ def test_saved_agents_act_alike_on_both_observations(tmp_path: Path, trained: Ad
 def test_evaluation_counts_patches(trained: AdaFocus) -> None:
     cache = trained.patch_cache
     assert cache is not None
-    table = evaluate(adafocus_entry(trained, fine_tuned=False), cache, "test")
+    table = evaluate(entry_of(trained, fine_tuned=False), cache, "test")
     costs = cache.gflops
     per_frame = costs["glance"] + costs["patches"] + costs["classifier"] + trained.gflops
     assert table["gflops"].to_numpy() == pytest.approx(6 * per_frame)
@@ -285,7 +285,7 @@ def test_evaluation_counts_patches(trained: AdaFocus) -> None:
     assert table["patches"].map(len).eq(12).all()
     assert np.stack(table["scores"].to_list()).sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert table["videos_per_second"].gt(0).all()
-    heuristic = evaluate(untrained_entry("centre patch", cache, "test", 0), cache, "test")
+    heuristic = evaluate(untrained("centre-patch", cache), cache, "test")
     assert heuristic["gflops"].to_numpy() == pytest.approx(6 * (per_frame - trained.gflops))
     assert {tuple(of_video) for of_video in heuristic["patches"]} == {(0.5,) * 12}
 
@@ -443,15 +443,15 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
             frames, replace(QUICK, glance_weights=str(tmp_path / "wrong.pth")), folder=tmp_path, device="cpu"
         )
     other = AdaFocus(frames, replace(QUICK, seed=3), folder=trained._folder, device="cpu")
-    with pytest.raises(InputError, match=r"stage-0\.pt: made with other settings: seed 0, now 3"):
+    with pytest.raises(InputError, match=r"stage-0\.pt: made with other settings: seed 0 there, 3 asked for"):
         other.learn()
     trained.save(tmp_path / "agent.pt")
     with pytest.raises(
         InputError,
-        match="trained on glance made with .* small_glance, .* cache .* has it with .* network elsewhere",
+        match="cache .* has glance made otherwise than what it was trained on: .*network elsewhere there, small",
     ):
         AdaFocus.load(tmp_path / "agent.pt", cache=known)
-    with pytest.raises(CacheError, match="no array 'glance'.*made by: video-env cache add"):
+    with pytest.raises(CacheError, match="no array 'glance'; it has"):
         AdaFocus.load(tmp_path / "agent.pt", cache=frames)
     (tmp_path / "half.pt").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"half\.pt: not a readable agent"):
@@ -476,19 +476,19 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
     # Another cache in the same folder, or with the same file, is not taken for the first one.
     other = write_known_patch_cache(tmp_path / "other", videos=60)
     folder = tmp_path / "agent"
-    train_adafocus(known, settings, folder, device="cpu")
+    train_to_folder(known, settings, folder, device="cpu")
     with pytest.raises(InputError, match=r"stage-2\.pt: made with other settings: cache "):
-        train_adafocus(other, settings, folder, device="cpu")
+        train_to_folder(other, settings, folder, device="cpu")
     ppo = SB3Settings(
         environment="PatchSelect-v0", steps=24, num_envs=4, hyperparameters={"n_steps": 3, "batch_size": 12}
     )
-    train_sb3_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
+    train_to_file(known, ppo, tmp_path / "ppo.zip", device="cpu")
     with pytest.raises(InputError, match="holds an agent that was trained otherwise"):
-        train_sb3_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
+        train_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
-    train_sb3_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
+    train_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
     with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
-        saved_entry(tmp_path / "nine.zip", four, device="cpu")
+        saved(tmp_path / "nine.zip", four, device="cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]
     lost = AdaFocus(frames, QUICK, folder=tmp_path / "gone", device="cpu")
@@ -518,7 +518,7 @@ def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, foretell"),  # type: ignore[arg-type]
+        (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, distil"),  # type: ignore[arg-type]
         (lambda: RandomPatchTraining(epochs=0), "epochs: found 0"),
         (lambda: PolicyTraining(reward="luck"), "reward 'luck': expected one of contrast"),
         (lambda: ClassifierTraining(optimiser="lbfgs"), "optimiser 'lbfgs'"),  # type: ignore[arg-type]

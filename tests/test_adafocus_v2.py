@@ -86,12 +86,12 @@ def test_frame_by_frame_gives_what_one_pass_gives(policy: str) -> None:
         for count in range(4):
             logits, points, carried = network.step(frames[:, count : count + 1], carried, count)
             assert torch.allclose(logits, whole.logits[:, count], atol=1e-5)
-            assert torch.allclose(points[:, 0], whole.positions[:, count], atol=1e-5)
+            assert torch.allclose(points[:, 0], whole.points[:, count], atol=1e-5)
         # Two at a time too.
         _, _, carried = network.step(frames[:, :2], None, 0)
         logits, points, _ = network.step(frames[:, 2:], carried, 2)
     assert torch.allclose(logits, whole.logits[:, -1], atol=1e-5)
-    assert torch.allclose(points, whole.positions[:, 2:], atol=1e-5)
+    assert torch.allclose(points, whole.points[:, 2:], atol=1e-5)
 
 
 def gradients(network: AdaFocusV2Network, part: str, **ingredients: bool) -> float:
@@ -204,7 +204,7 @@ def test_it_learns_where_the_class_can_be_read(tmp_path: Path) -> None:
 
     # Random patches hold the middle of the square in a fifth of the frames. Part of it is enough to read it.
     assert inside(np.random.default_rng(0).random((len(rows), 2))) < 0.25
-    assert inside(found.positions[:, 0]) > 0.4
+    assert inside(found.points[:, 0]) > 0.4
 
 
 def test_history_tells_what_each_epoch_did(trained: AdaFocusV2) -> None:
@@ -240,7 +240,7 @@ def test_a_budget_stops_early_and_computes_no_more(
     for video, count in enumerate(left):
         for number, frame in enumerate([1, 0, 2]):
             expected = points[video, number].numpy() if number < count else -1
-            assert found.positions[video, frame] == pytest.approx(expected, abs=1e-5)
+            assert found.points[video, frame] == pytest.approx(expected, abs=1e-5)
 
 
 def test_deciding_after_every_second_frame(trained: AdaFocusV2, frames_cache: Cache) -> None:
@@ -301,7 +301,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     ):
         assert torch.equal(own, other), name
     assert [entry["loss"] for entry in whole.history] == [entry["loss"] for entry in again.history]
-    with pytest.raises(InputError, match="made with other settings: .*epochs 3, now 4"):
+    with pytest.raises(InputError, match="made with other settings: .*epochs 3 there, 4 asked for"):
         AdaFocusV2(frames_cache, replace(settings, epochs=4), folder=tmp_path / "cut").learn()
 
 

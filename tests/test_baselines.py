@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from compare.entries import UNTRAINED_FRAMES, untrained_entry
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -17,6 +16,7 @@ from baselines.oracle import oracle
 from baselines.vec_env import StableBaselinesVecEnv
 from benchmarks.cart_pole import NativeCartPoles
 from tests.conftest import write_cache
+from tests.entries import untrained
 from video_env.cache.changes import add_arrays
 from video_env.cache.store import Cache
 from video_env.errors import InputError
@@ -97,8 +97,8 @@ def test_oracle_is_the_best_of_all_sets(tmp_path, tables: bool) -> None:  # type
 
 def test_costs_count_all_that_runs(cache: Cache) -> None:
     gflops, per_video = cache.gflops, {}
-    for name in UNTRAINED_FRAMES:
-        per_video[name] = evaluate(untrained_entry(name, cache, "test", 2), cache, "test")["gflops"].unique()
+    for name in (*HEURISTICS, "oracle", "all-frames", "best-fixed-subset"):
+        per_video[name] = evaluate(untrained(name, cache, "test", 2), cache, "test")["gflops"].unique()
     frame = gflops["embedding"] + gflops["hidden"]
     assert per_video["uniform"] == pytest.approx([2 * frame + gflops["output"]])
     assert per_video["oracle"] == pytest.approx(per_video["uniform"])
@@ -109,9 +109,9 @@ def test_costs_count_all_that_runs(cache: Cache) -> None:
 
 def test_methods_refuse_what_does_not_fit(cache: Cache) -> None:
     with pytest.raises(InputError, match="num_frames: found 7, expected 1 to 6"):
-        untrained_entry("uniform", cache, "test", 7)
+        untrained("uniform", cache, "test", 7)
     with pytest.raises(InputError, match="method 'best': expected .*oracle"):
-        untrained_entry("best", cache, "test", 2)
+        untrained("best", cache, "test", 2)
 
 
 def test_adapter_is_the_environment(cache: Cache) -> None:

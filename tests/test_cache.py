@@ -150,7 +150,7 @@ def test_too_many_failures_stop_the_build_and_keep_what_is_done(tmp_path: Path, 
     strict = BuildSettings(num_candidates=6, frame_size=32, shard_size=7, max_failures=2)
     broken = Annotations(table, annotations.classes, annotations.videos)
     with pytest.raises(
-        CacheError, match=r"3 videos failed, more than --max-failures 2.*nowhere\.mp4: no such file"
+        CacheError, match=r"3 videos failed, more than max_failures 2.*nowhere\.mp4: no such file"
     ):
         build_cache(broken, tmp_path / "cache", strict)
     with pytest.raises(CacheError, match="unfinished"):

@@ -1,4 +1,4 @@
-"""Comparisons: the table of methods, what is kept and what is done again, differences and claims by hand."""
+"""Comparisons: the table of methods, what is kept and what is done again, and what is refused."""
 
 import inspect
 import json
@@ -8,35 +8,28 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import compare.methods
-import numpy as np
 import pandas as pd
 import pytest
-from compare.entries import saved_entry
-from compare.methods import AdaFocusSizes, OCSamplerCurve, SB3Costs
 
+import baselines.methods
 import compare.run_folder
+from agents.adafocus.methods import AdaFocusSizes
 from agents.adafocus.settings import AdaFocusSettings
+from agents.ocsampler.methods import OCSamplerCurve
 from agents.ocsampler.settings import OCSamplerSettings
+from baselines.methods import SB3Costs
 from baselines.sb3 import SB3Settings
-from compare.claims import claims_page, measure_claims
 from compare.command_line.main import main
-from compare.published_figures import reported_figures
 from compare.run import Machine, sum_up
 from compare.run import compare as compare_methods
 from compare.run_folder import Run
 from tests.conftest import write_cache
+from tests.entries import saved
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation import registry
-from video_env.evaluation.differences import (
-    difference_at_equal_cost,
-    difference_to_dearer,
-    paired_curves,
-    saving_at_equal_accuracy,
-)
 from video_env.evaluation.protocols import Entry
-from video_env.evaluation.results import read_results, write_results
+from video_env.evaluation.results import point_columns, read_results, write_results
 
 registry.load()
 QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.epochs", "1"]
@@ -55,21 +48,21 @@ def files(folder: Path) -> dict[str, int]:
 
 def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, cache: Cache) -> None:
     out = tmp_path / "run"
-    common = ["--path", cache.path, "--out", out, "--jobs", 1]
-    call("uniform", "all-frames", *common, *FEW)
+    common = [cache.path, "--out", out, "--jobs", 1]
+    call(*common, "--methods", "uniform", "all-frames", *FEW)
     first = files(out)
-    call("ocsampler", "uniform", *common, "--seeds", 2, *FEW, *QUICK)
+    call(*common, "--methods", "ocsampler", "uniform", "--seeds", 2, *FEW, *QUICK)
     kept = {name for name, moment in files(out).items() if first.get(name) == moment}
     assert {"seed-0/results/uniform.parquet", "seed-0/results/all-frames.parquet"} <= kept
     run = Run(out)
     assert set(run.methods) == {"uniform", "all-frames", "ocsampler"}
     assert run.methods["ocsampler"]["training"]["epochs"] == 1
     assert run.seeds == [0, 1]
-    assert run.record["commands"][0].startswith("video-env compare uniform all-frames --path")
+    assert run.record["commands"][0].startswith(f"video-env compare {cache.path} --out")
     assert len(run.record["commands"]) == 2
     summary = run.table("summary")
     assert summary is not None
-    assert summary.set_index("method")["seeds"].to_dict() == {"uniform": 2, "OCSampler": 2, "all frames": 1}
+    assert summary.set_index("method")["seeds"].to_dict() == {"uniform": 2, "ocsampler": 2, "all-frames": 1}
     training = run.table("training")
     assert training is not None
     assert len(training) == 4
@@ -92,7 +85,7 @@ def test_several_at_once_give_what_one_after_another_gives(tmp_path: Path, cache
         compare_methods(names, [cache], out, settings=settings, machine=Machine(jobs=jobs))
         table = read_results(out / "results.parquet").drop(columns=["videos_per_second", "training_seconds"])
         tables.append(
-            table.sort_values(["method", "setting", "video"], ignore_index=True).astype({"scores": str})
+            table.sort_values([*point_columns(table), "video"], ignore_index=True).astype({"scores": str})
         )
     pd.testing.assert_frame_equal(tables[0], tables[1])
     assert "OCSampler" in (tmp_path / "2" / "seed-0" / "logs" / "ocsampler.txt").read_text()
@@ -102,7 +95,7 @@ def test_results_that_are_not_whole_are_made_anew(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    arguments = ["uniform", "random", "oracle", "--path", cache.path, "--out", out, *FEW]
+    arguments = [cache.path, "--methods", "uniform", "random", "oracle", "--out", out, *FEW]
     call(*arguments)
     before = Run(out).results
     results = out / "seed-0" / "results"
@@ -130,7 +123,7 @@ def test_results_that_are_not_whole_are_made_anew(
 def test_a_failed_training_keeps_the_others(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
-    arguments = ["compare", "ocsampler-budget", "ocsampler", "--path", str(cache.path), "--out", str(tmp_path / "run"),
+    arguments = ["compare", str(cache.path), "--methods", "ocsampler-budget", "ocsampler", "--out", str(tmp_path / "run"),
                  *QUICK, "--ocsampler-budget.training.num-frames", "99", "--jobs", jobs]  # fmt: skip
     assert main(arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -157,56 +150,75 @@ class Settings:
 
 @method("last-frames", about="the last N frames", settings=Settings())
 def last_frames(job: Job, settings: Settings) -> list[Entry]:
-    (job.folder / "seen").parent.mkdir(parents=True, exist_ok=True)
-    with (job.folder / "seen").open("a") as file:
-        file.write("x")
     def subset(count):
         chosen = np.zeros((len(job.cache), job.cache.num_candidates), bool)
         chosen[:, -count:] = True
         return chosen
     return [
-        Entry("last frames", f"N = {n}", job.seed, "FrameSelectOneStep-v0", FixedSubsets(subset(n), "nothing"),
-              {"num_frames": n, "observation": "index"})
+        job.entry({"num_frames": n}, "FrameSelectOneStep-v0", FixedSubsets(subset(n), "nothing"),
+                  options={"num_frames": n, "observation": "index"})
         for n in settings.num_frames
     ]
+
+def train(job: Job, settings: Settings) -> None:
+    job.file("trained").parent.mkdir(parents=True, exist_ok=True)
+    with job.file("trained").open("a") as file:
+        file.write("x")
+
+@method("trained-last", title="CNN+LSTM", about="the same, after a training", settings=Settings(), train=train)
+def trained_last(job: Job, settings: Settings) -> list[Entry]:
+    assert job.file("trained").read_text() == "x"
+    return last_frames(job, settings)
 """
     )
     monkeypatch.chdir(tmp_path)
-    call("uniform", "last-frames", "--path", cache.path, "--out", "run", "--modules", "last_frames", *FEW,
-         "--last-frames.num-frames", 3, "--seeds", 2, "--jobs", 2)  # fmt: skip
+    call(cache.path, "--methods", "uniform", "last-frames", "trained-last", "--out", "run", "--modules", "last_frames",
+         *FEW, "--last-frames.num-frames", 3, "--trained-last.num-frames", 3, "--seeds", 2, "--jobs", 2)  # fmt: skip
     results = Run("run").results
-    chosen = results[results["method"] == "last frames"]["selected"]
-    assert chosen.map(list).map(tuple).unique().tolist() == [(3, 4, 5)]
+    for name, title in (("last-frames", "last frames"), ("trained-last", "CNN+LSTM")):
+        own = results[results["method"] == name]
+        assert own["selected"].map(list).map(tuple).unique().tolist() == [(3, 4, 5)]
+        assert own[["title", "family", "num_frames"]].drop_duplicates().to_numpy().tolist() == [
+            [title, "own", 3]
+        ]
+    assert Run("run").table("summary").set_index("method").loc["trained-last", "difference_to_uniform"] == pytest.approx(
+        own["correct"].mean() - results[(results["method"] == "uniform") & (results["num_frames"] == 3)]["correct"].mean()
+    )  # fmt: skip
     assert Run("run").methods["last-frames"] == {"num_frames": [3]}
-    with pytest.raises(InputError, match="'last-frames': is in the table already, from last_frames"):
+    with pytest.raises(InputError, match="'last-frames': is registered already, by last_frames"):
         registry.method("last-frames", about="")(lambda job, settings: [])
-    del registry._TABLE["last-frames"], sys.modules["last_frames"]
+    for name in ("last-frames", "trained-last"):
+        del registry._METHODS[name]
+    del sys.modules["last_frames"]
 
 
 def test_what_builds_on_a_training_waits_for_it_and_failures_are_named(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    @registry.method("reads-agent", about="", trains=False, builds_on=("ocsampler",))
+    @registry.method("reads-agent", about="", builds_on=("ocsampler",))
     def reads_agent(job: registry.Job, settings: object) -> list[Entry]:
-        return [replace(saved_entry(job.folder / "ocsampler-1.pt", job.cache), method="read")]
+        return [replace(saved(job.file("ocsampler-1.pt"), job.cache), method="read")]
 
-    @registry.method("breaks", about="")
-    @registry.method("breaks-untrained", about="", trains=False)
+    def train(job: registry.Job, settings: object) -> None:
+        raise RuntimeError("out of memory")
+
+    @registry.method("breaks", about="", train=train)
+    @registry.method("breaks-untrained", about="")
     def breaks(job: registry.Job, settings: object) -> list[Entry]:
         raise RuntimeError("out of memory")
 
-    common = ["--path", cache.path, "--out", tmp_path / "run", "--jobs", 1]
+    common = [cache.path, "--out", tmp_path / "run", "--jobs", 1, "--methods"]
     try:
-        call("reads-agent", "ocsampler", *common, *QUICK)
-        assert {"read", "OCSampler"} == set(Run(tmp_path / "run").results["method"])
+        call(*common, "reads-agent", "ocsampler", *QUICK)
+        assert {"read", "ocsampler"} == set(Run(tmp_path / "run").results["method"])
         capsys.readouterr()
         for name in ("breaks", "breaks-untrained"):
             with pytest.raises(RuntimeError, match="out of memory"):
-                call(name, *common)
+                call(*common, name)
             assert capsys.readouterr().out.count(f"failed: {name}, seed 0: out of memory") == 1
     finally:
         for name in ("reads-agent", "breaks", "breaks-untrained"):
-            del registry._TABLE[name]
+            del registry._METHODS[name]
 
 
 def test_modules_that_cannot_be_used_say_why(
@@ -216,62 +228,63 @@ def test_modules_that_cannot_be_used_say_why(
     (tmp_path / "broken_method.py").write_text("1 / 0")
     (tmp_path / "needing_method.py").write_text("import a_package_that_is_not_there")
     # A function of ours, taken over as it is, is another one where it is written in another file.
-    copied = inspect.getsource(compare.methods.all_frames).replace("-> list[Entry]", "")
+    copied = inspect.getsource(baselines.methods.all_frames).replace("-> list[Entry]", "")
     (tmp_path / "copied_method.py").write_text(
-        "from video_env.evaluation.registry import Job, method\n"
-        "from compare.entries import ALL_FRAMES, untrained_entry\n" + copied
+        "from video_env.evaluation.registry import Job, method\nBOUND = ''\n" + copied
     )
     for module, message in (
         ("broken_method", "module 'broken_method': cannot be imported (ZeroDivisionError: division by zero)"),
         ("needing_method", "cannot be imported (ModuleNotFoundError: No module named 'a_package_that_is_not_there')"),
-        ("copied_method", "method 'all-frames': is in the table already, from compare.methods; now copied_method adds it"),
+        ("copied_method", "method 'all-frames': is registered already, by baselines.methods; now copied_method adds it"),
     ):  # fmt: skip
         for flag in ([f"--modules={module}"], ["--modules", module]):
-            assert main(["compare", "uniform", "--path", str(cache.path), "--out", "run", *flag]) == 2
+            assert main(["compare", str(cache.path), "--methods", "uniform", "--out", "run", *flag]) == 2
             assert message in capsys.readouterr().err
     monkeypatch.setattr(
         registry, "entry_points", lambda group: [EntryPoint("theirs", "broken_method", group)]
     )
-    assert main(["compare", "uniform", "--path", str(cache.path), "--out", "run"]) == 2
+    assert main(["compare", str(cache.path), "--methods", "uniform", "--out", "run"]) == 2
     assert "entry point theirs = broken_method (video_env.methods)" in capsys.readouterr().err
 
 
 def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    common = ["--path", str(cache.path), "--out", str(run)]
-    call("uniform", *common, *FEW)
-    other = write_cache(tmp_path / "other", videos=30)
+    run, here = tmp_path / "run", str(cache.path)
+    out, uniform = ["--out", str(run)], ["--methods", "uniform", *FEW]
+    common = [here, *out, *uniform]
+    call(*common)
+    other = str(write_cache(tmp_path / "other", videos=30).path)
     capsys.readouterr()
     for arguments, message in (
-        (["unifrom", *common], "method 'unifrom': expected one of uniform, random"),
-        (["uniform", "uniform", *common], "named twice"),
-        (common, "methods: found none, expected some of uniform"),
-        (["uniform", *common, "--seeds", "0"], "seeds: found 0"),
-        (["uniform", *common, *FEW, "--split", "train"], "other split: test there, train asked for"),
-        (["uniform", *common, "--uniform.num-frames", "1"], "other settings: uniform.num_frames [1, 2, 3] there, [1] asked for"),
-        (["uniform", "--path", str(other.path), *common[2:], *FEW], "other caches"),
-        (["uniform", "--path", str(cache.path), str(other.path), "--out", "x", "--seeds", "2"], "caches of different videos"),
-        (["uniform", "--path", str(cache.path), str(cache.path), "--out", "x", "--seeds", "3"], "found 2 caches for 3 seeds"),
-        (["uniform", *common, *FEW, "--overlay", "imagenet"], "overlay 'imagenet': expected one of activitynet"),
-        (["uniform", *common, *FEW, "--overlay", "activitynet"], "the figures on activitynet are in mAP; add --metric mean_average_precision"),
-        (["uniform", *common, *FEW, "--modules", "no_such_module"], "module 'no_such_module': not found"),
-        (["uniform", *common, *FEW, "--jobs", "0"], "jobs: found 0"),
-        (["uniform", *common, *FEW, "--device", "cuda:9"], "expected auto, cpu"),
-        (["random", *common, "--random.num-frames", "2", "2"], "method 'random', seed 0: its settings give random, N = 2 twice"),
-        (["ocsampler", "uniform", *common, "--uniform.num-frames", "1", "13"], "other settings: uniform"),
-        (["ocsampler", "random", *common, "--random.num-frames", "1", "13"], "method 'random', seed 0: num_frames: found 13"),
-        (["uniform", "--path", str(cache.path), "--out", str(cache.path / "index.parquet")], "is a file, expected a folder"),
-        (["patch-oracle", *common], "patch_size: found 24, expected 1 to 16"),
+        ([here, *out, "--methods", "unifrom"], "method 'unifrom': expected one of best-fixed-subset, uniform, random"),
+        ([here, *out, "--methods", "uniform", "uniform"], "named twice"),
+        ([*out, "--methods", "uniform"], "cache: found none"),
+        ([*common, "--seeds", "0"], "seeds: found 0"),
+        ([*common, "--split", "train"], "other split: test there, train asked for"),
+        ([here, *out, "--methods", "uniform", "--uniform.num-frames", "1"], "other settings: uniform.num_frames [1, 2, 3] there, [1] asked for"),
+        ([other, *out, *uniform], "other caches"),
+        ([here, other, *uniform, "--out", "x", "--seeds", "2"], "caches: those of different videos"),
+        ([here, here, *uniform, "--out", "x", "--seeds", "3"], "found 2 for 3 seeds"),
+        ([*common, "--overlay", "imagenet"], "overlay 'imagenet': expected one of activitynet"),
+        ([*common, "--overlay", "activitynet"], "the figures on activitynet are in mAP; add --metric mean_average_precision"),
+        ([*common, "--modules", "no_such_module"], "module 'no_such_module': not found"),
+        ([*common, "--jobs", "0"], "jobs: found 0"),
+        ([*common, "--device", "cuda:9"], "expected auto, cpu"),
+        ([here, *out, "--methods", "random", "--random.num-frames", "2", "2"], "method 'random', seed 0: its settings give random, N = 2 twice"),
+        ([here, *out, "--methods", "ocsampler", "uniform", "--uniform.num-frames", "1", "13"], "other settings: uniform"),
+        ([here, *out, "--methods", "ocsampler", "random", "--random.num-frames", "1", "13"], "method 'random', seed 0: num_frames: found 13"),
+        ([here, *uniform, "--out", str(cache.path / "index.parquet")], "is a file, expected a folder"),
+        ([here, *out, "--methods", "patch-oracle"], "patch_size: found 24, expected 1 to 16"),
+        (["uniform", "--path", here, *out], "compare --path: is now written video-env compare CACHE --methods"),
     ):  # fmt: skip
         assert main(["compare", *arguments]) == 2, arguments
         error = capsys.readouterr().err.splitlines()[-1]
         assert message in error
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "format": 99, "version": "9.9"}))
-    assert main(["compare", "uniform", *common, *FEW]) == 2
+    assert main(["compare", *common]) == 2
     assert "written by video-env 9.9 in format 99" in capsys.readouterr().err
     (run / "run.json").write_text(json.dumps({**record, "methods": 3}))
-    assert main(["compare", "uniform", *common, *FEW]) == 2
+    assert main(["compare", *common]) == 2
     assert "methods: expected dict, found 3" in capsys.readouterr().err
     (run / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json: cannot be read"):
@@ -294,7 +307,7 @@ def test_a_run_that_is_damaged_or_moved_says_so(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    arguments = ["compare", "uniform", "--path", str(cache.path), "--out", str(run), *FEW]
+    arguments = ["compare", str(cache.path), "--methods", "uniform", "--out", str(run), *FEW]
     assert main(arguments) == 0
     for name, damage in (("summary", b""), ("claims", b"claim,measure\n1,2\n")):
         (run / f"{name}.csv").write_bytes(damage)
@@ -310,7 +323,16 @@ def test_a_run_that_is_damaged_or_moved_says_so(
 
 
 def test_settings_may_change_as_long_as_no_result_was_made_with_them(tmp_path: Path, cache: Cache) -> None:
-    common = ["compare", "uniform", "--path", str(cache.path), "--out", str(tmp_path / "run"), "--jobs", "1"]
+    common = [
+        "compare",
+        str(cache.path),
+        "--methods",
+        "uniform",
+        "--out",
+        str(tmp_path / "run"),
+        "--jobs",
+        "1",
+    ]
     assert main([*common, "--uniform.num-frames", "99"]) == 2
     assert main([*common, "--overlay", "imagenet"]) == 2
     assert not list(tmp_path.rglob("*.parquet"))
@@ -321,7 +343,7 @@ def test_settings_may_change_as_long_as_no_result_was_made_with_them(tmp_path: P
 
 def test_a_changed_cache_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = write_cache(tmp_path / "cache")
-    arguments = ["compare", "uniform", "--path", str(own.path), "--out", str(tmp_path / "run"), *FEW]
+    arguments = ["compare", str(own.path), "--methods", "uniform", "--out", str(tmp_path / "run"), *FEW]
     assert main(arguments) == 0
     meta = read_meta(own.path)
     meta["arrays"]["skim"]["sha256"][0] = "0" * 64  # as if the skim network had been trained anew
@@ -339,34 +361,23 @@ def test_files_of_others_are_not_overwritten(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "curve.png").write_text("mine")
-    arguments = ["compare", "uniform", "--path", str(cache.path), "--out", str(tmp_path), *FEW]
+    arguments = ["compare", str(cache.path), "--methods", "uniform", "--out", str(tmp_path), *FEW]
     assert main(arguments) == 2
     assert "holds curve.png, which a comparison would overwrite" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
 
 
 def test_a_report_follows_its_run(tmp_path: Path, cache: Cache) -> None:
-    arguments = ["--path", str(cache.path), "--out", str(tmp_path / "run"), *FEW]
-    assert main(["compare", "uniform", *arguments, "--report"]) == 0
+    arguments = ["compare", str(cache.path), "--out", str(tmp_path / "run"), *FEW]
+    assert main([*arguments, "--methods", "uniform", "--report"]) == 0
     report = tmp_path / "run" / "report.html"
     assert "single-frame confidence" not in report.read_text()
-    assert main(["compare", "uniform", "single-frame-confidence", *arguments]) == 0
+    assert main([*arguments, "--methods", "uniform", "single-frame-confidence"]) == 0
     assert "single-frame confidence" in report.read_text()
 
 
-def test_methods_that_come_to_the_same_name_are_told_apart(tmp_path: Path, cache: Cache) -> None:
-    """As when settings make one what the other is."""
-    call("uniform", "random", "--path", cache.path, "--out", tmp_path, *FEW, "--random.num-frames", 2)
-    for name in ("method", "setting"):
-        file = tmp_path / "seed-0" / "results" / "random.parquet"
-        other = pd.read_parquet(tmp_path / "seed-0" / "results" / "uniform.parquet")
-        write_results(pd.read_parquet(file).assign(**{name: other[name].iloc[0]}), file)
-    run = sum_up(Run(tmp_path))
-    assert set(run.results["method"]) == {"uniform", "uniform (random)"}
-
-
 def test_mixed_tables_are_refused_also_within_a_file(tmp_path: Path, cache: Cache) -> None:
-    call("uniform", "--path", cache.path, "--out", tmp_path / "run", *FEW)
+    call(cache.path, "--methods", "uniform", "--out", tmp_path / "run", *FEW)
     table = pd.read_parquet(tmp_path / "run" / "results.parquet")
     table.loc[5, "data"] = "other videos"
     table.to_parquet(tmp_path / "mixed.parquet")
@@ -374,203 +385,10 @@ def test_mixed_tables_are_refused_also_within_a_file(tmp_path: Path, cache: Cach
         read_results(tmp_path / "mixed.parquet")
 
 
-def test_reported_figures_are_those_of_the_papers() -> None:
-    found = reported_figures("activitynet", "mean_average_precision").set_index("method")
-    assert len(found) == 21
-    assert found.loc["OCSampler"].tolist() == pytest.approx([0.769, 21.7])
-    assert len(reported_figures("fcvid", "mean_average_precision")) == 15
-    assert len(reported_figures("mini-kinetics", "top1")) == 16
-
-
-# Differences and claims on tables whose truth is known.
-
-
-def table(
-    method: str, setting: str, accuracy: float, gflops: float, *, frames: float = 1, seeds: int = 3,
-    seconds: float = 0.0, speed: float = 10.0, videos: int = 400, noise: int = 0,
-) -> pd.DataFrame:  # fmt: skip
-    """Of every seed the same share of videos is right; which ones are, the noise decides."""
-    parts = []
-    for seed in range(seeds):
-        order = np.random.default_rng(noise).permutation(videos)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "method": method, "setting": setting, "seed": seed, "split": "test", "data": "d",
-                    "video": [f"v{number}" for number in range(videos)],
-                    "correct": order < round(accuracy * videos), "gflops": gflops, "frames": frames,
-                    "videos_per_second": speed * (1 + 0.01 * seed), "training_seconds": seconds * (1 + 0.01 * seed),
-                    "machine": "a processor",
-                }
-            )
-        )  # fmt: skip
-    return pd.concat(parts)
-
-
-def test_difference_at_equal_cost_by_hand() -> None:
-    """At 2 GFLOPs the base is halfway between its points, at 0.7."""
-    results = pd.concat([table("mine", "a", 0.8, 2), table("base", "b", 0.6, 1), table("base", "c", 0.8, 3)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    estimate = difference_at_equal_cost(mine, base)
-    assert estimate is not None
-    assert estimate.value == pytest.approx(0.1)
-    assert 0.05 < estimate.low < 0.1 < estimate.high < 0.15
-    # The same videos are right: paired, the interval is far narrower than that of two accuracies.
-    apart = pd.concat([table("mine", "a", 0.8, 2, noise=1), results[results["method"] == "base"]])
-    loose = difference_at_equal_cost(*(paired_curves(apart, "mine", "base") or pytest.fail("no curves")))
-    assert loose is not None
-    assert loose.high - loose.low > 1.3 * (estimate.high - estimate.low)
-    dear = pd.concat([table("mine", "a", 0.8, 4), results[results["method"] == "base"]])
-    assert (
-        difference_at_equal_cost(*(paired_curves(dear, "mine", "base") or pytest.fail("no curves"))) is None
-    )
-    cheap = pd.concat([table("mine", "a", 0.65, 0.5), results[results["method"] == "base"]])
-    found = difference_at_equal_cost(*(paired_curves(cheap, "mine", "base") or pytest.fail("no curves")))
-    assert found is not None
-    assert found.value == pytest.approx(0.05)
-
-
-def test_only_common_seeds_are_paired() -> None:
-    results = pd.concat([table("mine", "a", 0.8, 2, seeds=3), table("base", "b", 0.6, 1, seeds=2)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    assert mine.correct.shape == (2, 400, 1) == base.correct.shape
-    assert paired_curves(results, "mine", "none") is None
-
-
-def test_saving_at_equal_accuracy_by_hand() -> None:
-    """Within a point of the reference's best, 0.89, the curve comes at 1 + 0.09 / 0.1 = 1.9, and a mixture of
-    the reference's own settings at 1 + 3 · 0.19 / 0.2 = 3.85."""
-    results = pd.concat([table("fixed", "1", 0.7, 1), table("fixed", "4", 0.9, 4),
-                         table("exit", "x", 0.8, 1), table("exit", "y", 0.9, 2)])  # fmt: skip
-    curve, reference = paired_curves(results, "exit", "fixed") or pytest.fail("no curves")
-    estimate = saving_at_equal_accuracy(curve, reference)
-    assert estimate.value == pytest.approx(1 - 1.9 / 3.85)
-    assert 0.4 < estimate.low <= estimate.value <= estimate.high < 0.7
-    never = pd.concat([results[results["method"] == "fixed"], table("exit", "x", 0.8, 1)])
-    curve, reference = paired_curves(never, "exit", "fixed") or pytest.fail("no curves")
-    assert saving_at_equal_accuracy(curve, reference).value == 0
-
-
-def test_difference_to_a_dearer_setting_by_hand() -> None:
-    results = pd.concat([table("mine", "a", 0.8, 2), table("base", "b", 0.6, 1), table("base", "c", 0.75, 3)])
-    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
-    setting, estimate = difference_to_dearer(mine, base) or pytest.fail("no dearer setting")
-    assert setting == "c"
-    assert estimate.value == pytest.approx(0.05)
-    assert difference_to_dearer(base.only("c"), mine) is None
-
-
-def test_a_method_without_merit_reproduces_nothing() -> None:
-    """Two methods on the same bent curve, and a budget that draws the number of frames at random."""
-    generator = np.random.default_rng(0)
-    tables = []
-    for seed in range(3):
-        hardness = generator.random((2, 400))
-
-        def add(method: str, setting: str, correct: np.ndarray, cost: np.ndarray, seed: int = seed) -> None:
-            tables.append(
-                table(method, setting, 0, 1, seeds=1).assign(
-                    seed=seed, correct=correct, gflops=cost, frames=cost
-                )
-            )
-
-        for size, cost, accuracy in ((24, 1.0, 0.5), (36, 2.0, 0.85), (48, 3.0, 0.95)):
-            add("AdaFocus", f"{size}²", hardness[0] < accuracy, np.full(400, cost))
-        add("AdaFocusV2", "36²", hardness[1] < 0.78, np.full(400, 1.6))
-        fixed = {number: hardness[0] < share for number, share in {1: 0.56, 2: 0.967, 3: 0.975}.items()}
-        for number, correct in fixed.items():
-            add("OCSampler", f"N = {number}", correct, np.full(400, number))
-        for number, share in ((1, 0.05), (1, 0.0), (2, 0.5)):
-            fewer = generator.random(400) < share
-            correct = np.where(fewer, fixed[number], fixed[number + 1])
-            add("OCSampler, budget", f"λ = {number}, {share}", correct, np.where(fewer, number, number + 1))
-    verdicts = measure_claims(pd.concat(tables)).groupby("claim")["claim_verdict"].first()
-    assert verdicts["V2 accuracy"] != "reproduced"
-    assert verdicts["frame budget"] != "reproduced"
-
-
-def results_of_a_world(v2: float = 0.95, seconds: float = 50.0, noise: int = 0) -> pd.DataFrame:
-    return pd.concat(
-        [
-            *(table(name, f"N = {n}", accuracy, n, frames=n) for name, accuracies in
-              {"uniform": (0.3, 0.5, 0.7), "random": (0.2, 0.4, 0.6), "centre": (0.2, 0.3, 0.4)}.items()
-              for n, accuracy in zip((1, 2, 3), accuracies, strict=True)),
-            table("OCSampler", "N = 1", 0.6, 1.1, frames=1), table("OCSampler", "N = 2", 0.9, 2.1, frames=2, speed=20),
-            table("OCSampler, budget", "λ = 4", 0.9, 1.6, frames=1.5),
-            table("MaskablePPO", "λ = 1", 0.9, 2.2), table("MaskablePPO", "λ = 9", 0.8, 1.2),
-            table("AdaFocus", "36²", 0.85, 1.2, seconds=100), table("AdaFocus", "24²", 0.5, 0.6),
-            table("AdaFocus, stage 2", "36²", 0.8, 1.2),
-            table("AdaFocusV2", "36²", v2, 1.0, seconds=seconds, noise=noise), table("AdaFocusV2, exit", "36², 0.5 GFLOPs", v2, 0.5),
-            table("random patch", "36²", 0.4, 1.0), table("random patch", "48²", 0.5, 2.0),
-            table("centre patch", "36²", 0.2, 1.0), table("centre patch", "48²", 0.3, 2.0),
-        ]
-    )  # fmt: skip
-
-
-def test_claims_say_what_the_numbers_say() -> None:
-    claims = measure_claims(results_of_a_world())
-    verdicts = claims.groupby("claim", sort=False)["claim_verdict"].first().to_dict()
-    assert len(verdicts) == 6
-    rows = claims.set_index("measure")
-    # At 2.1 GFLOPs MaskablePPO is at 0.89.
-    assert rows.loc["top-1 of OCSampler minus that of MaskablePPO at equal GFLOPs", "value"] == pytest.approx(
-        0.01
-    )
-    # Accuracy and speed beside λ = 1, the cheapest setting that costs as much.
-    speed = rows.loc["videos per second of OCSampler over MaskablePPO's"]
-    assert (speed["value"], speed["setting"]) == (pytest.approx(2), "N = 2 beside λ = 1")
-    assert rows.loc["top-1 of OCSampler minus that of MaskablePPO", "setting"] == speed["setting"]
-    assert rows.loc["frames saved within one point of a fixed number", "value"] == pytest.approx(
-        1 - 1.5 / (1 + 0.29 / 0.3)
-    )
-    assert rows.loc["training time of AdaFocus over AdaFocusV2's", "value"] == pytest.approx(2)
-    assert rows.loc["GFLOPs saved within one point of all frames", "value"] == pytest.approx(
-        1 - 0.5 / (0.94 / 0.95)
-    )
-    assert rows.loc["top-1 of OCSampler minus that of random at equal GFLOPs", "value"] == pytest.approx(0.48)
-    # Of stage 2, beside 48²: the classifier that looks at random patches too.
-    assert rows.loc["top-1 of AdaFocus, stage 2 minus that of random patch", "value"] == pytest.approx(0.3)
-    for name in ("frame budget", "V2 accuracy", "V2 training time", "conditional exit", "learned selection"):
-        assert verdicts[name] == "reproduced", name
-
-
-def test_claims_are_refuted_undecided_or_not_measured() -> None:
-    worse = measure_claims(results_of_a_world(v2=0.5, seconds=200.0)).set_index("claim")["claim_verdict"]
-    assert worse["V2 accuracy"].eq("not reproduced").all()
-    assert worse["V2 training time"] == "not reproduced"
-    # As accurate as AdaFocus at 1.2 GFLOPs, on other videos.
-    even = measure_claims(results_of_a_world(v2=0.85, noise=1)).set_index("claim")["claim_verdict"]
-    assert even["V2 accuracy"].eq("undecided").all()
-    # One seed gives a ratio, and no interval to decide by.
-    alone = results_of_a_world()
-    alone = measure_claims(alone[alone["seed"] == 0]).set_index("claim").loc["V2 training time"]
-    assert (alone["value"], alone["claim_verdict"]) == (pytest.approx(2), "undecided")
-    some = results_of_a_world()
-    some = measure_claims(some[~some["method"].isin(["MaskablePPO", "centre patch"])]).set_index("claim")[
-        "claim_verdict"
-    ]
-    assert some["one step"].eq("not measured").all()
-    assert some["learned selection"].eq("not measured").all()
-    # Of three seeds one was tested on the same machine as the other method's; then none.
-    moved = results_of_a_world()
-    of_v2 = moved["method"] == "AdaFocusV2"
-    for seeds, verdict in (([1, 2], "undecided"), ([0, 1, 2], "not measured")):
-        moved.loc[of_v2 & moved["seed"].isin(seeds), "machine"] = "a GPU"
-        there = measure_claims(moved).set_index("claim")["claim_verdict"]
-        assert there["V2 training time"] == verdict
-        assert there["V2 accuracy"].eq("reproduced").all()
-    results = results_of_a_world()
-    page = claims_page(measure_claims(results[results["method"] != "MaskablePPO"]))
-    assert (
-        "**not measured** (it takes comparable settings of ocsampler, maskable-ppo, tested on one machine)"
-        in page
-    )
-
-
 def test_the_version_of_a_run_is_checked(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call("uniform", "--path", cache.path, "--out", tmp_path, *FEW)
+    call(cache.path, "--methods", "uniform", "--out", tmp_path, *FEW)
     monkeypatch.setattr(compare.run_folder, "FORMAT", 99)
-    with pytest.raises(InputError, match="in format 4; the installed one reads 99"):
+    with pytest.raises(InputError, match="in format 5; the installed one reads 99"):
         Run(tmp_path)

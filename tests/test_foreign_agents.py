@@ -21,19 +21,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from compare.entries import saved_entry, train_sb3_to_file
 
-from agents.common.training_loop import is_finished
 from agents.released import load_released
 from baselines.sb3 import ALGORITHMS, SB3Settings, make_environments
-from baselines.sb3_files import load_sb3, read_sb3_record
+from baselines.sb3_files import load_sb3, read_sb3_record, train_to_file
 from tests.conftest import write_patch_cache
+from tests.entries import saved as saved_entry
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.results import read_results
 from video_env.files import sha256_of
 from video_env.models.backbones import read_checkpoint
+from video_env.models.training_loop import is_finished
 
 # Of every algorithm as few steps as it takes to have weights of its own.
 QUICK: dict[str, dict[str, Any]] = {
@@ -67,7 +67,7 @@ def test_what_is_built_anew_decides_as_what_its_own_load_reads(
 ) -> None:
     on = patches if environment.startswith("Patch") else cache
     settings, file = quick(algorithm, environment, seed=3), tmp_path / "model.zip"
-    train_sb3_to_file(on, settings, file, device="cpu")
+    train_to_file(on, settings, file, device="cpu")
     record = read_sb3_record(file)
     before = torch.get_rng_state()
     ours = load_sb3(settings, file, on, "cpu", tuned=record.tuned)
@@ -90,7 +90,7 @@ def test_what_is_built_anew_decides_as_what_its_own_load_reads(
 
 def test_a_policy_that_explores_by_a_matrix_is_read_too(tmp_path: Path, cache: Cache) -> None:
     settings = replace(quick("ppo"), hyperparameters={**QUICK["ppo"], "use_sde": True})
-    train_sb3_to_file(cache, settings, tmp_path / "model.zip", device="cpu")
+    train_to_file(cache, settings, tmp_path / "model.zip", device="cpu")
     model = load_sb3(settings, tmp_path / "model.zip", cache, "cpu")
     scores, _ = model.predict(make_environments(cache, settings, "train", 3).reset(), deterministic=False)
     assert scores.shape == (3, cache.num_candidates)
@@ -159,7 +159,7 @@ def test_a_stable_baselines_file_runs_nothing(
     tmp_path: Path, cache: Cache, mark: Path, member: str, way: Callable[[Bomb], bytes]
 ) -> None:
     file = tmp_path / "model.zip"
-    train_sb3_to_file(cache, quick("sac"), file, device="cpu")
+    train_to_file(cache, quick("sac"), file, device="cpu")
     data = way(Bomb(mark))
     if member == "data":
         code = {":type:": "x", ":serialized:": base64.b64encode(data).decode()}
@@ -167,7 +167,7 @@ def test_a_stable_baselines_file_runs_nothing(
             data = json.dumps({**json.loads(archive.read("data")), "policy_class": code}).encode()
     with_members(file, {member: data})
     if member != "policy.pth":  # nothing else is read
-        assert saved_entry(file, cache, device="cpu").method == "SAC"
+        assert saved_entry(file, cache, device="cpu").title == "SAC"
     else:
         with pytest.raises(InputError, match=r"model\.zip, policy\.pth: (holds|not a readable)") as caught:
             saved_entry(file, cache, device="cpu")
@@ -243,7 +243,7 @@ def test_a_table_of_objects_holds_no_pickles(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_record_is_read_as_data(tmp_path: Path, cache: Cache, change: dict[str, Any], message: str) -> None:
     file = tmp_path / "model.zip"
-    train_sb3_to_file(cache, quick("ppo"), file, device="cpu")
+    train_to_file(cache, quick("ppo"), file, device="cpu")
     record = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(merged(record, change)))
     with pytest.raises(InputError, match=message):
@@ -258,7 +258,7 @@ def merged(below: Any, above: Any) -> Any:
 
 def test_no_more_is_read_than_the_policy_takes(tmp_path: Path, cache: Cache) -> None:
     file = tmp_path / "model.zip"
-    train_sb3_to_file(cache, quick("ppo"), file, device="cpu")
+    train_to_file(cache, quick("ppo"), file, device="cpu")
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("policy.pth", bytes(64 << 20))
     with pytest.raises(InputError, match="policy.pth has 67,108,864 bytes, expected at most"):
@@ -277,7 +277,7 @@ def test_no_more_is_read_than_the_policy_takes(tmp_path: Path, cache: Cache) -> 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, cache: Cache) -> None:
     file = tmp_path / "model.zip"
-    train_sb3_to_file(cache, quick("ppo"), file, device="cpu")
+    train_to_file(cache, quick("ppo"), file, device="cpu")
     with pytest.raises(InputError, match="action_net.weight has shape"):
         load_sb3(quick("ppo", "FrameSelect-v0"), file, cache, "cpu")
     assert isinstance(load_sb3(quick("ppo"), file, cache, "cpu").action_space, gym.spaces.Box)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from compare.entries import ocsampler_entry, saved_entry, train_ocsampler
 
 from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.frame_budget import (
@@ -19,17 +18,20 @@ from agents.ocsampler.frame_budget import (
     sufficient_frames,
     train_budget,
 )
+from agents.ocsampler.methods import entry_of, train_to_file
 from agents.ocsampler.set_probability import log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
-from tests.conftest import GFLOPS
+from tests.conftest import GFLOPS, interrupt_after
+from tests.entries import saved
 from video_env.cache.changes import add_arrays
 from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.training_loop import is_finished
 from video_env.models.verdicts import Verdicts
 
 FROM_FRAMES = OCSamplerSettings(
@@ -131,20 +133,19 @@ def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cach
     settings = OCSamplerSettings(
         num_frames=2, cost_per_gflop=0.4, epochs=25, batch_size=32, learning_rate=1e-2
     )
-    agent = train_ocsampler(needing, settings, tmp_path / "agent.pt", device="cpu")
-    table = evaluate(ocsampler_entry(agent), needing, "test")
+    train_to_file(needing, settings, tmp_path / "agent.pt", device="cpu")
+    table = evaluate(saved(tmp_path / "agent.pt", needing), needing, "test")
     needs = needing.index["needs"].iloc[needing.rows("test")].to_numpy()
     assert table["correct"].mean() >= 0.97
     assert (table["frames"] == needs).mean() >= 0.95
     assert table["method"].iloc[0] == "OCSampler, budget"
-    assert table["setting"].iloc[0] == "λ = 0.4"
+    assert table["cost_per_gflop"].eq(0.4).all()
+    agent = OCSampler.load(tmp_path / "agent.pt", cache=needing, device="cpu")
     spent = table["gflops"] - table["frames"] * GFLOPS["embedding"]
     assert spent.to_numpy() == pytest.approx(6 * GFLOPS["skim"] + agent.gflops)
     # The knob is turned after training: a frame that is worth nothing is not taken, a free one is.
     dear, free = (
-        evaluate(
-            saved_entry(tmp_path / "agent.pt", needing, cost_per_gflop=cost, device="cpu"), needing, "test"
-        )
+        evaluate(saved(tmp_path / "agent.pt", needing, cost_per_gflop=cost, device="cpu"), needing, "test")
         for cost in (100.0, 0.0)
     )
     assert (dear["frames"] == 1).all()
@@ -179,7 +180,7 @@ def test_training_from_frames_finds_what_they_show(needing: Cache, estimator: st
     before = [parameter.clone() for parameter in agent.skim.parameters()]  # type: ignore[union-attr]
     agent.learn()
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.skim.parameters(), strict=True))  # type: ignore[union-attr]
-    table = evaluate(ocsampler_entry(agent), needing, "test")
+    table = evaluate(entry_of(agent), needing, "test")
     assert table["correct"].mean() >= 0.95
     # It skims by itself: its own network is charged, the cache's skimming is not.
     assert table["gflops"].iloc[0] == pytest.approx(2 * GFLOPS["embedding"] + agent.gflops)
@@ -191,17 +192,12 @@ def test_interrupted_training_from_frames_ends_the_same(
 ) -> None:
     settings = replace(FROM_FRAMES, epochs=4, cost_per_gflop=0.4, budget_epochs=2)
     whole = OCSampler(needing, settings, device="cpu").learn()
-    save = OCSampler.save
-
-    def save_then_fail(self: OCSampler, *arguments: object) -> None:
-        save(self, *arguments)  # type: ignore[arg-type]
-        if self.epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(OCSampler, "save", save_then_fail)
-    with pytest.raises(KeyboardInterrupt):
-        OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
-    monkeypatch.undo()
+    for saves in (2, 2, 1):  # two epochs, the other two, and the budget
+        interrupt_after(saves, monkeypatch)
+        with pytest.raises(KeyboardInterrupt):
+            OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
+        monkeypatch.undo()
+    assert is_finished(tmp_path / "checkpoint")
     resumed = OCSampler(needing, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint")
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
@@ -258,7 +254,7 @@ def test_mirroring_is_of_whole_videos(needing: Cache) -> None:
 
 
 def test_what_cannot_be_trained_says_why(tmp_path: Path, known_cache: Cache, needing: Cache) -> None:
-    with pytest.raises(InputError, match="no array 'frames'.*--keep-frames"):
+    with pytest.raises(InputError, match="no array 'frames'; it has"):
         OCSampler(known_cache, FROM_FRAMES)
     with pytest.raises(InputError, match="skim_weights cache: .* holds no small_skim"):
         OCSampler(needing, replace(FROM_FRAMES, skim_weights="cache"))

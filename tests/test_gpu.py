@@ -117,7 +117,7 @@ def test_ocsampler(tmp_path: Path, cache: Cache, options: dict[str, Any]) -> Non
     assert drawn.shape == chosen.shape
     # A training that was interrupted there goes on here: all but the budget is done.
     resumed = OCSampler(cache, settings, device="cpu").learn(checkpoint=tmp_path / "checkpoint.pt")
-    assert resumed.epoch == 2
+    assert len(resumed.history) == 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -196,7 +196,7 @@ def test_adafocus_v2(tmp_path: Path, cache: Cache, options: dict[str, Any]) -> N
     for other in (here, back, finished):
         found = other.recognise(frames)
         assert found.probabilities == pytest.approx(whole.probabilities, abs=1e-4)
-        assert found.positions == pytest.approx(whole.positions, abs=1e-4)
+        assert found.points == pytest.approx(whole.points, abs=1e-4)
         # A video that is as sure as the threshold, but for rounding, may leave one decision apart.
         assert np.mean(other.recognise(frames, gflops=budget).exit_after == left.exit_after) > 0.9
 

@@ -1,6 +1,7 @@
 """Data flows one way: a lower layer never imports a higher one."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,25 @@ def test_only_the_data_layer_knows_a_video_decoder() -> None:
     decoders = {"av", "cv2", "decord", "torchcodec"}
     who = {file.name for file in FILES if {name.split(".")[0] for name in imports(file)} & decoders}
     assert who == {"video_file.py", "complaints.py", "other_decoders.py", "demo.py"}
+
+
+COMMAND = re.compile(
+    r"(?<![\w-])--[a-z]|\bvideo-env (cache|compare|curve|demo|evaluate|report|selections|study|train)\b"
+)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_only_the_command_line_knows_commands_and_flags(file: Path) -> None:
+    """What lies below says what is missing (``InputError.needs``); how a command makes it, ``compare`` adds."""
+    if file.is_relative_to(ROOT / "compare"):
+        return
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = COMMAND.search(node.value)
+            assert found is None, f"line {node.lineno}: {found[0]}"
+
+
+def test_the_search_for_commands_finds_them() -> None:
+    """As ``compare`` holds them."""
+    text = "".join(file.read_text() for file in (ROOT / "compare").rglob("*.py"))
+    assert {"--", "vi"} <= {found[0][:2] for found in COMMAND.finditer(text)}

@@ -8,10 +8,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from compare.entries import ocsampler_entry, saved_entry, train_ocsampler, train_sb3_to_file
 from stable_baselines3 import DQN
 
 from agents.ocsampler.agent import OCSampler
+from agents.ocsampler.methods import entry_of
+from agents.ocsampler.methods import train_to_file as train_ocsampler
 from agents.ocsampler.set_probability import (
     all_sets,
     draw_sets,
@@ -21,7 +22,9 @@ from agents.ocsampler.set_probability import (
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import random_in_segments
 from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
-from tests.conftest import write_known_cache
+from baselines.sb3_files import train_to_file
+from tests.conftest import interrupt_after, write_known_cache
+from tests.entries import saved
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
@@ -110,7 +113,7 @@ def test_baseline_draws_one_frame_in_each_segment() -> None:
 def test_ocsampler_finds_the_best_subset(known_cache: Cache) -> None:
     settings = OCSamplerSettings(num_frames=2, epochs=25, batch_size=32, learning_rate=1e-2)
     agent = OCSampler(known_cache, settings, device="cpu").learn()
-    table = evaluate(ocsampler_entry(agent), known_cache, "test")
+    table = evaluate(entry_of(agent), known_cache, "test")
     best = known_cache.index["best"].iloc[known_cache.rows("test")]
     assert [sorted(chosen) for chosen in table["selected"]] == [list(pair) for pair in best]
     assert table["correct"].all()
@@ -120,7 +123,10 @@ def test_ocsampler_finds_the_best_subset(known_cache: Cache) -> None:
 def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
     agent = OCSampler(known_cache, OCSamplerSettings(epochs=2), device="cpu").learn()
     agent.save(tmp_path / "agent.pt")
-    again = saved_entry(tmp_path / "agent.pt", known_cache, device="cpu").policy
+    again = saved(tmp_path / "agent.pt", known_cache, device="cpu").policy
+    assert isinstance(again, OCSampler)
+    assert (again.training_seconds, again.history) == (agent.training_seconds, agent.history)
+    assert len(again.history) == 2
     observation = {"features": known_cache["skim"][:].astype(np.float32)}
     assert np.array_equal(agent.predict(observation)[0], again.predict(observation)[0])
     single, _ = agent.predict({"features": observation["features"][3]})
@@ -129,9 +135,9 @@ def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
     assert len(drawn) > 1
 
     settings = SB3Settings(steps=512, num_envs=16, hyperparameters={"batch_size": 64})
-    train_sb3_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
+    train_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
     first, second = (
-        evaluate(saved_entry(tmp_path / "ppo.zip", known_cache), known_cache, "test") for _ in range(2)
+        evaluate(saved(tmp_path / "ppo.zip", known_cache), known_cache, "test") for _ in range(2)
     )
     assert first["selected"].tolist() == second["selected"].tolist()
 
@@ -139,10 +145,10 @@ def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
 def test_a_saved_model_chooses_what_the_trained_one_chose(tmp_path: Path, known_cache: Cache) -> None:
     settings = SB3Settings(steps=2048, num_envs=16, hyperparameters={"batch_size": 64})
     trained = SB3Policy(train_sb3(known_cache, settings, device="cpu"))
-    train_sb3_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
-    saved = saved_entry(tmp_path / "ppo.zip", known_cache, device="cpu").policy
+    train_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
+    policy = saved(tmp_path / "ppo.zip", known_cache).policy
     observation = {"video": np.arange(400)[:, None], "selected": np.zeros((400, 6), np.int8)}
-    assert np.array_equal(trained.predict(observation)[0], saved.predict(observation)[0])
+    assert np.array_equal(trained.predict(observation)[0], policy.predict(observation)[0])
     # 6 candidates of 4 features, and which are chosen, -> 64 -> 64 -> 6: counted by hand.
     by_hand = (6 * 4 + 6) * 64 + 64 * 64 + 64 * 6
     assert trained.gflops == pytest.approx(by_hand / 1e9)
@@ -153,7 +159,7 @@ def test_any_sb3_model_can_be_evaluated(cache: Cache) -> None:
         "MultiInputPolicy", gym.make("FrameSelect-v0", cache=cache), learning_starts=10, buffer_size=50
     )
     policy = SB3Policy(model.learn(20))
-    table = evaluate(Entry("DQN", "", 0, "FrameSelect-v0", policy, {"max_frames": 3}), cache, "test")
+    table = evaluate(Entry("dqn", "DQN", "own", {}, 0, "FrameSelect-v0", policy, {"max_frames": 3}), cache, "test")
     assert len(table) == 8
     assert policy.gflops > 0
 
@@ -166,36 +172,38 @@ def test_files_keep_what_they_hold(tmp_path: Path, known_cache: Cache, cache: Ca
     for other_cache, other in ((known_cache, replace(settings, seed=1)), (cache, settings)):
         with pytest.raises(InputError, match=r"a\.pt: holds an agent that was trained otherwise"):
             train_ocsampler(other_cache, other, tmp_path / "a.pt")
-    assert train_ocsampler(known_cache, settings, tmp_path / "a.pt").settings == settings
+    before = (tmp_path / "a.pt").read_bytes()
+    train_ocsampler(known_cache, settings, tmp_path / "a.pt")  # finished: kept
+    assert (tmp_path / "a.pt").read_bytes() == before
     assert (tmp_path / "a.pt").read_bytes() == before
     quick = SB3Settings(steps=64, num_envs=8, hyperparameters={"batch_size": 32})
-    train_sb3_to_file(known_cache, quick, tmp_path / "b.zip")
+    train_to_file(known_cache, quick, tmp_path / "b.zip")
     with pytest.raises(InputError, match=r"b\.zip: holds an agent that was trained otherwise"):
-        train_sb3_to_file(known_cache, replace(quick, algorithm="maskable-ppo"), tmp_path / "b.zip")
+        train_to_file(known_cache, replace(quick, algorithm="maskable-ppo"), tmp_path / "b.zip")
     (tmp_path / "b.zip").write_bytes(b"no model")
     with pytest.raises(
         InputError, match=r"b\.zip: its SHA-256 is .* the command that trained it trains it anew"
     ):
-        saved_entry(tmp_path / "b.zip", known_cache)
+        saved(tmp_path / "b.zip", known_cache)
 
 
 def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) -> None:
     own, other = (write_known_cache(tmp_path / name, videos=40) for name in ("own", "other"))
     train_ocsampler(own, OCSamplerSettings(epochs=1), tmp_path / "a.pt")
-    train_sb3_to_file(
+    train_to_file(
         own, SB3Settings(steps=64, num_envs=8, hyperparameters={"batch_size": 32}), tmp_path / "b.zip"
     )
     for name in ("a.pt", "b.zip"):
-        saved_entry(tmp_path / name, other)
+        saved(tmp_path / name, other)
     meta = read_meta(other.path)
     meta["arrays"]["skim"]["source"] = {"network": "small_skim", "weights": "sha256:0123"}
     write_meta(other.path, meta)
     for name in ("a.pt", "b.zip"):
         with pytest.raises(
             InputError,
-            match=rf"{name}: was trained on skim made with network elsewhere, .* cache .* network small_skim",
+            match=rf"{name}: cache .* has skim made otherwise .* network small_skim there, elsewhere asked for",
         ):
-            saved_entry(tmp_path / name, Cache(other.path))
+            saved(tmp_path / name, Cache(other.path))
     with pytest.raises(
         InputError, match=r"a\.pt: holds an agent that was trained otherwise: .*, or delete this"
     ):
@@ -208,22 +216,19 @@ def test_interrupted_training_ends_the_same(
     settings = OCSamplerSettings(epochs=6, batch_size=8)
     whole = OCSampler(known_cache, settings, device="cpu").learn()
     checkpoint = tmp_path / "checkpoint"
-    save = OCSampler.save
-
-    def save_then_fail(self: OCSampler, *arguments: object) -> None:
-        save(self, *arguments)  # type: ignore[arg-type]
-        if self.epoch == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(OCSampler, "save", save_then_fail)
+    interrupt_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
     monkeypatch.undo()
     resumed = OCSampler(known_cache, settings, device="cpu").learn(checkpoint=checkpoint)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+    assert resumed.training_seconds >= resumed.history[-1]["seconds"] > resumed.history[2]["seconds"]
     other = OCSampler(known_cache, OCSamplerSettings(epochs=6, batch_size=16), device="cpu")
-    with pytest.raises(InputError, match=r"checkpoint .*batch_size=8.*expected .*batch_size=16"):
+    with pytest.raises(
+        InputError, match=r"checkpoint: made with other settings: batch_size 8 there, 16 asked"
+    ):
         other.learn(checkpoint=checkpoint)
 
 

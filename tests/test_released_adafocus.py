@@ -119,9 +119,7 @@ def test_two_commands_from_a_released_file_to_a_result(
     with torch.no_grad():
         output = network(network.glance.prepare(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]))
     # Cached features are float16, so a position may differ where two are nearly as probable.
-    assert np.stack(results["patches"].to_list()) == pytest.approx(
-        output.positions.flatten(1).numpy(), abs=1e-6
-    )
+    assert np.stack(results["patches"].to_list()) == pytest.approx(output.points.flatten(1).numpy(), abs=1e-6)
     assert np.stack(results["scores"].to_list()) == pytest.approx(
         output.logits[:, -1].softmax(-1).numpy(), abs=5e-3
     )

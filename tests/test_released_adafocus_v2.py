@@ -155,7 +155,7 @@ def test_two_commands_from_a_released_file_to_a_result(
     assert close(
         torch.tensor(np.stack(table["scores"].to_list())), output.logits[:, -1].softmax(dim=-1).numpy()
     )
-    in_time = output.positions[:, [1, 0, 2]].flatten(1).numpy()
+    in_time = output.points[:, [1, 0, 2]].flatten(1).numpy()
     assert close(torch.tensor(np.stack(table["patches"].to_list())), in_time)
     assert table["gflops"].iloc[0] == pytest.approx(count_gflops(known, images[:1]), rel=1e-3)
     assert set(table["method"]) == {"AdaFocusV2, released"}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from compare.entries import untrained_entry
 from PIL import Image
 
 from compare.claims import measure_claims, write_claims
@@ -23,15 +22,17 @@ from compare.pictures import draw_pictures
 from compare.report.gallery import strip
 from compare.report.page import write_report
 from compare.run_folder import Run, claim
-from compare.summary import write_summary
+from compare.summary import in_order, methods_shown, write_summary
 from tests.browser import CHROMIUM, DRIVER, open_browser
 from tests.conftest import write_cache
+from tests.result_tables import entry
 from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation.budget import summarise
 from video_env.evaluation.evaluate import evaluate
-from video_env.evaluation.results import write_results
+from video_env.evaluation.labels import method_labels, setting_labels
+from video_env.evaluation.results import at_setting, join_results, write_results
 
 # What a data set may call a video or a class.
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'> & \"é\" "
@@ -50,12 +51,12 @@ def write_run(
     settings = {name: {"num_frames": list(numbers)} for name, numbers in methods.items()}
     run = claim(folder, caches=dict.fromkeys(seeds, cache), split=split, title=title, methods=settings)
     tables = [
-        evaluate(untrained_entry(name, cache, split, number, seed), cache, split)
+        evaluate(entry(name, cache, split, number, seed), cache, split)
         for seed in seeds
         for name, numbers in methods.items()
         for number in numbers
     ]
-    results = pd.concat(tables, ignore_index=True)
+    results = join_results(tables)
     write_results(results, folder / "results.parquet")
     summarise(results).to_csv(folder / "summary.csv", index=False)
     return run
@@ -76,8 +77,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(PACKAGED_CACHE, folder / "cache")
     methods = {
-        "uniform": (1, 2, 4), "random": (1, 2, 4), "oracle": (2,), "all frames": (12,), "random patch": (1,),
-        "most-moving patch": (1,),
+        "uniform": (1, 2, 4), "random": (1, 2, 4), "oracle": (2,), "all-frames": (12,), "random-patch": (1,),
+        "most-moving-patch": (1,),
     }  # fmt: skip
     run = write_run(
         folder / "run", rename(Cache(folder / "cache"), NASTY), "train", methods, seeds=(0, 1), title=NASTY
@@ -156,9 +157,9 @@ class Page:
         return int(self.one("#matches").text.split()[0])
 
     def setting(self, method: str) -> str:
-        """That the page shows of a method."""
+        """The label of the setting that the page shows of a method."""
         text = "return document.querySelector(arguments[0]).selectedOptions[0].text"
-        return self.script(text, f"[aria-label='setting of {method}']")
+        return self.script(text, f"#method-list [data-method='{method}']")
 
     def complaints(self) -> list[str]:
         return [entry["message"] for entry in self.browser.get_log("browser")]
@@ -208,6 +209,7 @@ MARKUP = {
     "label": "<!--<script>window.hacked=3</script><img src=x onerror=window.hacked=4>\u2029'\"&lt;",
     "method": "</td></tr></table><script>window.hacked=5</script>{{7*7}}${window.hacked=6}`'\"\u2028&",
     "setting": "\"><img src=x onerror='window.hacked=7'>' onmouseover='window.hacked=8' x='&#39;",
+    "part of a setting": "<img src=x onerror='window.hacked=13'>=\u2028",
     "title": "</title></h1><script>window.hacked=9</script>\u2028<base href=//example.org>$x_{$",
     "command": "</code></pre><iframe srcdoc='<script>parent.hacked=10</script>'></iframe>",
     "run's method": "<img src=x onerror=window.hacked=11>",
@@ -229,15 +231,15 @@ def test_markup_anywhere_is_text(browser: Any, tmp_path: Path) -> None:
         tmp_path / "run", caches={0: opened}, split="test", title=MARKUP["title"],
         methods={MARKUP["run's method"]: {MARKUP["setting"]: MARKUP["label"]}}, command=["compare", MARKUP["command"]],
     )  # fmt: skip
-    entries = [untrained_entry("uniform", opened, "test", number) for number in (1, 2)]
-    entries.append(untrained_entry("random patch", opened, "test", 1))
+    entries = [entry("uniform", opened, "test", number) for number in (1, 2)]
+    entries.append(entry("random-patch", opened, "test"))
     tables = []
-    for number, entry in enumerate(entries):
-        named = replace(
-            entry, method=MARKUP["method"] + str(number // 2), setting=MARKUP["setting"] + str(number)
-        )
+    for number, one in enumerate(entries):
+        name = MARKUP["method"] + str(number // 2)
+        setting = {**one.setting, MARKUP["part of a setting"]: MARKUP["setting"] + str(number)}
+        named = replace(one, method=name, title=name, family=MARKUP["method"], setting=setting)
         tables.append(evaluate(named, opened, "test"))
-    write_results(pd.concat(tables, ignore_index=True), run.folder / "results.parquet")
+    write_results(join_results(tables), run.folder / "results.parquet")
     summary = write_summary(run.results, run.folder, title=run.title)
     write_claims(measure_claims(run.results), run.folder)
     draw_pictures(run)
@@ -257,7 +259,9 @@ def test_markup_anywhere_is_text(browser: Any, tmp_path: Path) -> None:
     body = page.one("body").get_property("textContent")
     path = json.loads((run.folder / "run.json").read_text())["caches"]["0"]
     settings = json.dumps({MARKUP["setting"]: MARKUP["label"]}, indent=1, ensure_ascii=False)
-    for text in (*summary["method"], *summary["setting"], MARKUP["run's method"], path, settings):
+    labels = setting_labels(summary)
+    assert labels.str.contains("=13", regex=False).all()
+    for text in (*summary["method"], *labels, MARKUP["run's method"], path, settings):
         assert text in body
     assert shlex.join(["video-env", "compare", MARKUP["command"]]) in body
     assert page.one("h1").get_property("textContent") == MARKUP["title"]
@@ -270,13 +274,13 @@ def test_markup_anywhere_is_text(browser: Any, tmp_path: Path) -> None:
 def test_hover_says_what_a_point_is(page: Page, run: Run) -> None:
     summary = run.table("summary")
     assert summary is not None
-    point = summary[summary["method"] == "random"].iloc[1]
+    point = summary[(summary["method"] == "random") & at_setting(summary, num_frames=2)].iloc[0]
     mark = page.all("[data-method='random'] .mark")[1]
     assert not page.one("#chart-tip").is_displayed()
     page.act().move_to_element(mark).perform()
     said = page.one("#chart-tip").text.split("\n")
     assert said[:5] == [
-        "random", point["setting"], f"top-1 {point['top1']:.3f}",
+        "random", "N = 2", f"top-1 {point['top1']:.3f}",
         f"95% interval {point['top1_low']:.3f} to {point['top1_high']:.3f}",
         f"{point['gflops']:.4g} GFLOPs a video",
     ]  # fmt: skip
@@ -316,6 +320,7 @@ def test_a_click_hides_a_method(page: Page) -> None:
     everything = shown()
     assert len(everything) == 6
     button = {button.text: button for button in page.all("#legend button")}
+    assert list(button) == ["uniform", "random", "oracle", "all frames", "random patch", "most-moving patch"]
     button["uniform"].click()
     assert shown() == [name for name in everything if name != "uniform"]
     assert button["uniform"].get_attribute("aria-pressed") == "false"
@@ -325,7 +330,81 @@ def test_a_click_hides_a_method(page: Page) -> None:
     assert shown() == ["oracle"]
     page.one("#legend-all").click()
     page.one("input[value='patches'] + span").click()
-    assert set(shown()) == {"random patch", "most-moving patch", "all frames"}
+    assert set(shown()) == {"random-patch", "most-moving-patch", "all-frames"}
+
+
+def curve_page(browser: Any, run: Run, folder: Path, summary: pd.DataFrame, results: pd.DataFrame) -> Page:
+    """The report of a run with these tables and no videos."""
+    shutil.copytree(run.folder, folder / "run")
+    own = Run(folder / "run")
+    write_results(results, own.folder / "results.parquet")
+    summary.to_csv(own.folder / "summary.csv", index=False)
+    return Page(browser, write_report(own, folder / "page.html", videos=0))
+
+
+def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> None:
+    """Those that the pictures show; the others stand in the legend, switched off."""
+    names = ("centre", "motion", "early-exit", "ppo", "ocsampler", "ocsampler-budget", "CNN+LSTM")
+    uniform = run.results[run.results["method"] == "uniform"]
+    more = [uniform.assign(method=name, title=f"the {name}") for name in names]
+    results = in_order(join_results([run.results, *more]))
+    page = curve_page(browser, run, tmp_path, summarise(results), results)
+
+    def shown() -> list[str]:
+        return page.script(
+            "return [...document.querySelectorAll('#chart .series')].map((one) => one.dataset.method)"
+        )
+
+    of_frames = results[results["method"].isin(["oracle", "all-frames", "random", "uniform", *names])]
+    assert set(shown()) == set(methods_shown(results))
+    assert len(shown()) == 8
+    assert "CNN+LSTM" in shown()
+    colours = page.script(
+        "return [...document.querySelectorAll('#chart .line')].map((line) => getComputedStyle(line).stroke)"
+    )
+    assert len(set(colours)) == 8
+    pressed = {
+        button.text: button.get_attribute("aria-pressed") == "true" for button in page.all("#legend button")
+    }
+    assert len(pressed) == results["method"].nunique() == 13
+    assert {name for name, on in pressed.items() if on} == {method_labels(results)[name] for name in shown()}
+    page.one("input[value='frames'] + span").click()
+    assert set(shown()) == set(methods_shown(of_frames))
+    off = next(
+        button for button in page.all("#legend button") if button.get_attribute("aria-pressed") == "false"
+    )
+    off.click()
+    assert len(shown()) == 9
+    # What a reader has switched on stays on while other kinds are looked at.
+    page.one("input[value='patches'] + span").click()
+    assert set(shown()) == {"random-patch", "most-moving-patch", "all-frames"}
+    page.one("input[value='frames'] + span").click()
+    assert len(shown()) == 9
+    page.one("#legend-all").click()
+    assert len(shown()) == 11
+    assert page.complaints() == []
+
+
+def test_settings_sort_by_their_numbers(browser: Any, run: Run, tmp_path: Path) -> None:
+    """Ten frames after two; and the reason for an empty difference is below the table."""
+    uniform = run.results[run.results["method"] == "uniform"]
+    ten = uniform[at_setting(uniform, num_frames=4)].assign(num_frames=10, gflops=5.0)
+    costs = [
+        uniform[at_setting(uniform, num_frames=4)].assign(
+            num_frames=np.nan, cost_per_gflop=cost, method="mine"
+        )
+        for cost in (0.5, 12.0)
+    ]
+    results = join_results([uniform, ten.assign(method="mine", title="mine"), *costs])
+    page = curve_page(browser, run, tmp_path, summarise(results), results)
+    heading = next(one for one in page.all("#summary th button") if one.text == "setting")
+    column = "#summary .sortable:first-of-type tbody td:nth-child(2)"
+    heading.click()
+    found = page.texts(column)
+    assert found == ["N = 1", "N = 2", "N = 4", "N = 10", "λ = 0.5", "λ = 12"]
+    heading.click()
+    assert page.texts(column) == found[::-1]
+    assert "to uniform: empty where a method costs more than the" in page.one("#summary .note").text
 
 
 def test_summary_sorts(page: Page, run: Run) -> None:
@@ -341,7 +420,7 @@ def test_summary_sorts(page: Page, run: Run) -> None:
 
 def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
     shown = {name: page.setting(name) for name in run.methods}
-    by_method = run.results[run.results["setting"] == run.results["method"].map(shown)]
+    by_method = run.results[setting_labels(run.results) == run.results["method"].map(shown)]
 
     def tables(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         of_seed = by_method[by_method["seed"] == seed]
@@ -356,13 +435,13 @@ def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
     assert page.matches() == (~correct["random"].astype(bool)).sum()
     page.choose("#outcome-method-1", "all frames")
     page.choose("#outcome-1", "is right")
-    both = ~correct["random"].astype(bool) & correct["all frames"].astype(bool)
+    both = ~correct["random"].astype(bool) & correct["all-frames"].astype(bool)
     assert 0 < page.matches() == both.sum()
     ids = both.index[both]
     assert set(page.texts(".card .id")) <= set(ids)
     page.choose("#seed", "1")
     correct_1, _ = tables(1)
-    other = ~correct_1["random"].astype(bool) & correct_1["all frames"].astype(bool)
+    other = ~correct_1["random"].astype(bool) & correct_1["all-frames"].astype(bool)
     assert page.matches() == other.sum() != both.sum()
     page.one("#filters button[type=reset]").click()
     assert page.matches() == 32
@@ -378,7 +457,7 @@ def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
     assert 0 < page.matches() == (prediction["uniform"] == prediction["oracle"]).sum() < 32
     # Another setting of a method is another table.
     page.choose("[aria-label='setting of uniform']", "N = 1")
-    one = run.results[(run.results["setting"] == "N = 1") & (run.results["seed"] == 0)]
+    one = run.results[at_setting(run.results, num_frames=1) & (run.results["seed"] == 0)]
     one = one[one["method"] == "uniform"].set_index("video")["prediction"]
     assert page.matches() == (one == prediction["oracle"].loc[one.index]).sum()
     page.one("#filters button[type=reset]").click()
@@ -395,7 +474,10 @@ def test_filters_count_what_the_table_counts(page: Page, run: Run) -> None:
 
 
 def test_a_card_shows_what_was_chosen(page: Page, run: Run) -> None:
-    results = run.results[run.results["seed"] == 0].set_index(["method", "setting", "video"])
+    results = run.results[run.results["seed"] == 0]
+    results = results.assign(
+        label=results["method"].map(method_labels(results)), setting=setting_labels(results)
+    ).set_index(["label", "setting", "video"])
     cache = run.cache(0)
     for number in (0, 7):
         card = page.all(".card")[number]
@@ -425,7 +507,7 @@ def test_patches_are_drawn_where_they_were(page: Page, run: Run) -> None:
     card = page.all(".card")[2]
     results = run.results
     found = results[
-        (results["method"] == "most-moving patch") & (results["seed"] == 0)
+        (results["method"] == "most-moving-patch") & (results["seed"] == 0)
         & (results["video"] == card.get_dom_attribute("data-video"))
     ].iloc[0]  # fmt: skip
     next(

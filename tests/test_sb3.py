@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from compare.entries import saved_entry, train_sb3_to_file
 from sb3_contrib import QRDQN
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import EvalCallback
@@ -23,10 +22,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.policies import SelectionActorCriticPolicy, SelectionSACPolicy
 from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, train_sb3
-from baselines.sb3_files import load_sb3
+from baselines.sb3_files import load_sb3, train_to_file
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from tests.conftest import write_known_patch_cache, write_patch_cache
+from tests.entries import saved
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
@@ -325,20 +325,20 @@ def test_a_file_of_other_tuned_settings_is_not_taken_for_the_same(tmp_path: Path
         SB3Settings("ppo", steps=64, num_envs=4, hyperparameters={"n_steps": 16}),
         tmp_path / "a.zip",
     )
-    train_sb3_to_file(cache, settings, file)
+    train_to_file(cache, settings, file)
     moment = file.stat().st_mtime_ns
-    train_sb3_to_file(cache, settings, file)
+    train_to_file(cache, settings, file)
     assert file.stat().st_mtime_ns == moment
     record = json.loads(file.with_suffix(".json").read_text())
     record["tuned"]["arguments"]["learning_rate"] *= 2
     file.with_suffix(".json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="learning_rate .* there, .* asked for. Choose another file"):
-        train_sb3_to_file(cache, settings, file)
+        train_to_file(cache, settings, file)
     older = {name: value for name, value in record.items() if name != "tuned"}
     file.with_suffix(".json").write_text(json.dumps(older))
     with pytest.raises(InputError, match="has no tuned; of another version, or damaged. Delete it"):
-        train_sb3_to_file(cache, settings, file)
+        train_to_file(cache, settings, file)
     record["settings"]["an_unknown_one"] = 1
     file.with_suffix(".json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="settings of another version .*an_unknown_one"):
-        saved_entry(file, cache)
+        saved(file, cache)

@@ -6,7 +6,17 @@ class InputError(ValueError):
 
     The message names the file, row or argument, what was found there and what was expected. The
     command line prints it without a traceback; every other exception is a defect of this package.
+
+    Args:
+        message: see above.
+        needs: what is missing, in a word, where there is a common way to make it: an array's name
+            (``frames``, ``skim``, ``glance``, ...), ``cache``, ``recognizer``, ``classifier``, ``classes``,
+            ``redrawn-cache``, ``sb3-record``, ``method``. The command line says how.
     """
+
+    def __init__(self, message: str = "", *, needs: str | None = None) -> None:
+        super().__init__(message)
+        self.needs = needs
 
 
 def require_positive(settings: object, *names: str) -> None:

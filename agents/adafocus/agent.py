@@ -10,13 +10,12 @@ expensive network looks at the patch; a classifier over time joins both. Four st
 3. ``fine_tune_classifier``: the classifier learns the patches that the policy chooses.
 
 The published recipe starts from ImageNet weights. On the built-in data, which has none, the recognizer's
-own backbone takes their place for the focus network, and the glance network learns to foretell that
-backbone's features from its much smaller input.
+own backbone takes their place for the focus network, and the features of that backbone are distilled into the
+glance network, whose input is much smaller.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ import numpy as np
 import torch
 
 from agents.adafocus.network_training import NetworkStages
-from agents.adafocus.patch_policy import PatchPolicy
-from agents.adafocus.policy_training import PolicyStages
+from agents.adafocus.patch_caching import cache_in_folder, require_no_other_patches
+from agents.adafocus.patch_policy import PatchPolicy, glance_maps
+from agents.adafocus.policy_training import PolicyStages, patch_shape
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
     CLASSIFIER,
@@ -36,30 +36,22 @@ from agents.adafocus.settings import (
     RANDOM_PATCHES,
     AdaFocusSettings,
     read_settings,
+    settings_of_stages,
 )
-from agents.common.agent_files import read_agent, understanding, write_agent
-from agents.common.training_loop import Stage, is_finished
-from agents.common.work_clock import WorkClock
-from video_env.cache.sources import require_same_sources
+from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
+from agents.common.training_log import TrainingLog
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
-from video_env.files import write_bytes
 from video_env.models.backbones import evaluating, load_state
 from video_env.models.classifiers import Classifier, build_classifier, load_classifier
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.training_loop import TrainingLoop, is_finished
 
-ENTRIES = {"settings", "trained_on", "sees", "seconds", "shape", "policy", "classifier_config", "classifier"}
-_SETTINGS = (
-    ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks"),
-    ("patch_size", "classifier", "hidden", "random_patches"),
-    ("policy",),
-    ("fine_tuning",),
-)
-"""By stage, which settings its result depends on, beside those of the stages before it."""
-
+PARTS = ("policy", "classifier", "classifier_config")
+"""What an agent's file holds of networks."""
 METHODS = ("fine_tune_networks", "train_on_random_patches", "train_policy", "fine_tune_classifier")
 
 
@@ -81,8 +73,7 @@ class AdaFocus:
         networks: glance and focus network, and stages 0 and 1; None where the cache came with patches.
         gflops: counted cost of one decision in 10^9 multiply-adds.
         stage_seconds: that each stage took, by its number; ``training_seconds`` is their sum.
-        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far; of stages
-            that ran, or were read from their files, in this session.
+        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far.
         trained_on: tells the data apart that it was trained on.
         sees: the networks of the glances and patches that it sees (``Cache.sources``), from stage 1 on.
 
@@ -160,7 +151,7 @@ class AdaFocus:
         """Stage 0: the glance and the focus network learn the videos; see ``NetworkTraining``.
 
         Raises:
-            CacheError: the cache lacks frames, or the embedding that shall be foretold.
+            CacheError: the cache lacks frames, or the embedding that shall be distilled.
             InputError: the cache has patches already, or a checkpoint is of other settings.
         """
         self._require_networks(NETWORKS)
@@ -180,7 +171,8 @@ class AdaFocus:
         self._require(NETWORKS)
         if RANDOM_PATCHES in self.stage_seconds:
             return
-        self._require_no_other_patches()
+        if self._folder is not None:
+            require_no_other_patches(self._folder, self._folder / f"stage-{RANDOM_PATCHES}.pt")
         self._run(RANDOM_PATCHES, log_folder)
 
     def train_policy(self, *, log_folder: Path | None = None) -> None:
@@ -227,7 +219,8 @@ class AdaFocus:
             InputError: there is no policy yet, or the observation is of another kind or shape.
         """
         policy = self._acting_policy()
-        maps, single = self._look(observation)
+        assert self.patch_cache is not None
+        maps, single = glance_maps(observation, self.patch_cache)
         last = torch.zeros(len(maps), policy.hidden) if state is None else torch.from_numpy(state)
         if episode_start is not None:
             last = last * ~torch.from_numpy(np.atleast_1d(episode_start).astype(bool))[:, None]
@@ -247,13 +240,15 @@ class AdaFocus:
             InputError: there is no policy yet.
         """
         policy = self._acting_policy()
-        saved = {
-            "agent": "AdaFocus", "settings": asdict(self.settings), "trained_on": self.trained_on,
-            "sees": self.sees, "seconds": self.stage_seconds, "shape": self._shape(),
+        parts = {
             "policy": policy.state_dict(), "classifier": self.classifier.state_dict(),
             "classifier_config": self.classifier.config,
         }  # fmt: skip
-        write_agent(Path(path), saved)
+        record = AgentRecord(
+            "AdaFocus", asdict(self.settings), self.trained_on, self._shape(), self.sees, self.stage_seconds,
+            self.stage_history, parts,
+        )  # fmt: skip
+        write_agent(Path(path), record)
 
     @classmethod
     def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocus:
@@ -268,27 +263,23 @@ class AdaFocus:
         Raises:
             InputError: the file is missing or holds no AdaFocus, or it does not fit the cache.
         """
-        saved = read_agent(Path(path), "AdaFocus", ENTRIES)
+        saved = read_agent(Path(path), "AdaFocus", *PARTS)
         with understanding(Path(path)):
             agent = cls.__new__(cls)
-            agent._begin(read_settings(saved["settings"]), cache, None, device)
-            agent.trained_on, agent.stage_seconds = saved["trained_on"], saved["seconds"]
-            require_same_sources(Path(path), saved["sees"], agent._cache)
-            classifier = build_classifier(saved["classifier_config"])
-            load_state(classifier, saved["classifier"], where=f"agent {path}")
+            agent._begin(read_settings(saved.settings), cache, None, device)
+            agent.trained_on, agent.stage_seconds = saved.trained_on, saved.seconds
+            agent.stage_history = saved.history
+            saved.require_fits(Path(path), agent._cache, patch_shape(agent._cache))
+            classifier = build_classifier(saved.parts["classifier_config"])
+            load_state(classifier, saved.parts["classifier"], where=f"agent {path}")
             agent._use(agent._cache, classifier.to(agent.device).eval().requires_grad_(False))
-            if agent._shape() != saved["shape"]:
-                raise InputError(
-                    f"agent {path}: trained on glance maps and positions {saved['shape']}, cache "
-                    f"{agent._cache.path} has {agent._shape()}"
-                )
             policy = agent._built_policy()
-            load_state(policy, saved["policy"], where=f"agent {path}")
+            load_state(policy, saved.parts["policy"], where=f"agent {path}")
         return agent
 
     @classmethod
     def from_released(
-        cls, published: ReleasedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: ReleasedAdaFocus, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocus:
         """An agent with the policy of a released checkpoint, to be evaluated, or its classifier fine-tuned,
         on a cache with glances and patches; the classifier is the cache's.
@@ -297,13 +288,13 @@ class AdaFocus:
             InputError: the cache lacks them, or its maps, positions or patches are of other sizes.
         """
         settings = replace(
-            PUBLISHED, patch_size=published.patch_size,
-            policy=replace(PUBLISHED.policy, hidden=published.policy.hidden),
+            PUBLISHED, patch_size=released.patch_size,
+            policy=replace(PUBLISHED.policy, hidden=released.policy.hidden),
         )  # fmt: skip
         opened = open_cache(cache)
         _ = opened[PATCHES]  # its error says how to make them
         agent = cls(opened, settings, device=device)
-        load_state(agent._built_policy(), published.policy.state_dict(), where="released policy")
+        load_state(agent._built_policy(), released.policy.state_dict(), where="released policy")
         agent.trained_on, agent.stage_seconds[POLICY] = "released checkpoint", 0.0
         return agent
 
@@ -316,13 +307,18 @@ class AdaFocus:
         return None if self._folder is None else self._folder / f"stage-{stage}.pt"
 
     def _run(self, number: int, log_folder: Path | None = None) -> None:
-        stage = self._stage(number)
-        self.stage_seconds[number] = stage.run(self._file(number), log_folder)
-        self.stage_history[number] = stage.history
+        loop = self._loop(number)
+        log = TrainingLog(log_folder, f"stage-{number}")
+        self.stage_seconds[number] = loop.run(self._file(number), log)
+        self.stage_history[number] = loop.history
         if number == RANDOM_PATCHES:
-            self._cache_patches()
+            assert self._folder is not None
+            assert self.networks is not None
+            cache, seconds = cache_in_folder(self.networks, self._folder, self._record(number))
+            self.stage_seconds[number] += seconds
+            self._use(cache, load_classifier(cache, self.device))
 
-    def _stage(self, number: int) -> Stage:
+    def _loop(self, number: int) -> TrainingLoop:
         record = self._record(number)
         if number < POLICY:
             assert self.networks is not None
@@ -334,33 +330,10 @@ class AdaFocus:
         return self._on_patches.classifier_stage(record, validate=self._validating)
 
     def _record(self, stage: int) -> dict[str, Any]:
-        """What a stage's result depends on: the settings of all stages up to it."""
-        settings = asdict(self.settings)
-        if self.networks is not None:
-            settings |= self.networks.weights
-        names = [name for each in range(self._first_stage, stage + 1) for name in _SETTINGS[each]]
-        return {
-            "cache": self.trained_on,
-            "seed": settings["seed"],
-            **{name: settings[name] for name in names},
-        }
-
-    def _cache_patches(self) -> None:
-        """The cache of stage 1's patches, complete and with its networks. The training videos' share of its
-        time is part of stage 1's: stages 2 and 3 look at no others."""
-        assert self._folder is not None
-        assert self.networks is not None
-        timed, out = self._folder / "caching-seconds.json", self._folder / "cache"
-        clock = WorkClock(self._folder / "caching-began.json", out)
-        if not timed.is_file():
-            clock.start()
-        cache = self.networks.cache_patches(out, self._record(RANDOM_PATCHES))
-        if not timed.is_file():
-            share = len(cache.rows("train")) / len(cache)
-            write_bytes(timed, json.dumps(clock.seconds() * share).encode())
-        clock.forget()
-        self.stage_seconds[RANDOM_PATCHES] += _seconds_in(timed)
-        self._use(cache, load_classifier(cache, self.device))
+        """What a stage's result depends on."""
+        weights = {} if self.networks is None else self.networks.weights
+        used = settings_of_stages(self.settings, weights, self._first_stage, stage)
+        return {"cache": self.trained_on, **used}
 
     def _use(self, cache: Cache, classifier: Classifier) -> None:
         """Make this cache the one that the policy acts on, and the policy its size."""
@@ -381,17 +354,6 @@ class AdaFocus:
             raise InputError(
                 f"stage {stage} ({METHODS[stage]}): cache {self._cache.path} has patches already, which this "
                 "stage would contradict; begin with stage 2 (train_policy)"
-            )
-
-    def _require_no_other_patches(self) -> None:
-        """An error where the folder's cache has patches of a stage 1 whose file is gone."""
-        assert self._folder is not None
-        file, out = self._file(RANDOM_PATCHES), self._folder / "cache"
-        gone = file is None or not file.is_file()
-        if gone and (out / "meta.json").is_file() and "classifier.safetensors" in Cache(out).meta["networks"]:
-            raise InputError(
-                f"{out}: holds the patches of another stage 1, whose file {file} is gone; delete it or "
-                "choose another folder"
             )
 
     def _require(self, stage: int) -> None:
@@ -418,37 +380,6 @@ class AdaFocus:
         if POLICY not in self.stage_seconds:
             raise InputError("this AdaFocus has no policy yet: run stage 2 (train_policy), or learn()")
         return self._built_policy()
-
-    def _look(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, bool]:
-        """Glance maps float32 [B, D, h, w], and whether there is a single one without a batch."""
-        assert self.patch_cache is not None
-        expected = tuple(self._shape()[name] for name in ("channels", "height", "width"))
-        if "glance" in observation:
-            maps = np.asarray(observation["glance"])
-            if maps.shape[-3:] != expected or maps.ndim not in (3, 4):
-                raise InputError(f"glance: found shape {maps.shape}, expected [..., {expected}]")
-            return torch.from_numpy(maps.reshape(-1, *expected)).float(), maps.ndim == 3
-        if not {"video", "frame"} <= set(observation):
-            raise InputError(
-                f"observation: found {', '.join(observation)}, expected glance, or video and frame"
-            )
-        video, frame = (np.asarray(observation[name]) for name in ("video", "frame"))
-        last = self.patch_cache[GLANCE].row_shape[0] - 1
-        maps = self.patch_cache[GLANCE].entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
-        maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
-        return torch.from_numpy(maps).float(), video.ndim == 1
-
-
-def _seconds_in(file: Path) -> float:
-    try:
-        seconds = float(json.loads(file.read_text()))
-    except (OSError, TypeError, ValueError):
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise InputError(
-            f"{file}: expected the seconds that caching the patches took; delete the folder to train anew"
-        )
-    return seconds
 
 
 def _require_patch_size(size: int, cache: Cache) -> None:

@@ -201,9 +201,15 @@ def evaluate_agent(cache: Cache, agent: Path, device: str = "auto") -> Entry:
         agent: File of the agent (agent.pt).
         device: auto, cpu, cuda:0, ...
     """
-    loaded = AdaFocus.load(agent, cache=cache, device=device)
-    title = title_of(loaded.classifier.name)
-    return Entry("adafocus", title, FAMILY, seed=loaded.settings.seed, **point_of(loaded))
+    return entry_of(AdaFocus.load(agent, cache=cache, device=device))
+
+
+def entry_of(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
+    """An agent by itself as an entry of an evaluation; see ``point_of``."""
+    id, title = "adafocus", title_of(agent.classifier.name)
+    if not fine_tuned:
+        id, title = f"{id}-stage-2", f"{title}, stage 2"
+    return Entry(id, title, FAMILY, seed=agent.settings.seed, **point_of(agent, fine_tuned=fine_tuned))
 
 
 agent_kind(AgentKind("adafocus", "AdaFocus, the first version", train_agent, evaluate_agent))

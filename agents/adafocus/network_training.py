@@ -14,17 +14,17 @@ from torch import nn
 
 from agents.adafocus.settings import NETWORKS, RANDOM_PATCHES, AdaFocusSettings
 from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
-from agents.common.training_loop import Stage, build_optimiser, descend, loss_at_every_step
 from video_env.cache.changes import add_network
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache
 from video_env.data.patches import check_patch_size, grid_corners
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, embedding_weights, load_weights
-from video_env.models.classifiers import build_classifier
-from video_env.models.optimise import seeded
+from video_env.models.classifiers import build_classifier, loss_at_every_step
+from video_env.models.optimise import build_optimiser, cosine_schedule, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
 from video_env.models.train_backbone import recoloured, standardised
+from video_env.models.training_loop import Report, TrainingLoop
 
 
 class NetworkStages:
@@ -76,14 +76,14 @@ class NetworkStages:
         self._targets = torch.from_numpy(cache.label_shares()[self._rows]).to(device)
         self._images: torch.Tensor | None = None
 
-    def network_stage(self, record: dict[str, Any]) -> Stage:
+    def network_stage(self, record: dict[str, Any]) -> TrainingLoop:
         """Stage 0; see ``NetworkTraining``.
 
         Args:
             record: all settings that the result depends on.
 
         Raises:
-            CacheError: the cache lacks the embedding that shall be foretold.
+            CacheError: the cache lacks the embedding that shall be distilled.
         """
         settings = self.settings.networks
         classify = settings.method == "classify"
@@ -98,14 +98,18 @@ class NetworkStages:
         optimiser = build_optimiser(
             settings.optimiser, [(modules, settings.learning_rate)], settings.weight_decay
         )
-        losses = self._classifying if classify else self._foretelling
-        return Stage(
-            NETWORKS, "AdaFocus, stage 0: networks", modules, optimiser, settings.epochs,
-            lambda generator: {"loss": descend(optimiser, losses(modules, generator))},
-            record, self.settings.seed,
+        losses = self._classifying if classify else self._distilling
+
+        def epoch(number: int) -> Report:
+            generator = np.random.default_rng([self.settings.seed, NETWORKS, number])
+            return {"loss": descend(optimiser, losses(modules, generator))}
+
+        return TrainingLoop(
+            "AdaFocus, stage 0: networks", modules, optimiser, settings.epochs, epoch,
+            cosine_schedule(optimiser, settings.epochs), record,
         )  # fmt: skip
 
-    def random_patch_stage(self, record: dict[str, Any]) -> Stage:
+    def random_patch_stage(self, record: dict[str, Any]) -> TrainingLoop:
         """Stage 1, with a loss after every frame; see ``RandomPatchTraining``.
 
         Args:
@@ -120,14 +124,15 @@ class NetworkStages:
         )
         glances: list[torch.Tensor] = []
 
-        def epoch(generator: np.random.Generator) -> dict[str, float]:
+        def epoch(number: int) -> Report:
+            generator = np.random.default_rng([self.settings.seed, RANDOM_PATCHES, number])
             if not glances:  # the glance network is frozen: once for all epochs
                 glances.append(self._pooled_glances())
             return {"loss": descend(optimiser, self._random_patch_losses(glances[0], generator))}
 
-        return Stage(
-            RANDOM_PATCHES, "AdaFocus, stage 1: random patches", modules, optimiser, settings.epochs, epoch,
-            record, self.settings.seed,
+        return TrainingLoop(
+            "AdaFocus, stage 1: random patches", modules, optimiser, settings.epochs, epoch,
+            cosine_schedule(optimiser, settings.epochs), record,
         )  # fmt: skip
 
     def cache_patches(self, out: Path, record: dict[str, Any]) -> Cache:
@@ -152,16 +157,16 @@ class NetworkStages:
             device=str(self.device),
         )  # fmt: skip
 
-    def _foretelling(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
+    def _distilling(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
         """The glance network's features regress the standardised embedding of each frame (knowledge
         distillation by features, Romero et al. 2015, FitNets, equation 3)."""
         embedding = standardised(torch.from_numpy(self._cache["embedding"][self._rows]).float())
         for batch in shuffled(len(self._rows), self.settings.networks.batch_size, generator):
             drawn = self._draw_frames(len(batch), generator)
             images = self._glance_images(batch)[torch.arange(len(batch))[:, None], drawn]
-            foretold = modules["glance_head"](self.glance.backbone(images.flatten(0, 1)))
+            predicted = modules["glance_head"](self.glance.backbone(images.flatten(0, 1)))
             known = embedding[torch.from_numpy(batch)[:, None], drawn].flatten(0, 1)
-            yield F.mse_loss(foretold, known.to(self.device))
+            yield F.mse_loss(predicted, known.to(self.device))
 
     def _classifying(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
         """Both networks learn the video's label from single frames."""

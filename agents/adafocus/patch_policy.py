@@ -1,10 +1,16 @@
-"""AdaFocus's patch policy: an actor-critic that reads glance maps and is recurrent over the frames."""
+"""AdaFocus's patch policy: an actor-critic that reads glance maps and is recurrent over the frames; and how
+it reads observations."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from video_env.cache.store import Cache
+from video_env.errors import InputError
+from video_env.models.patch_arrays import GLANCE
 
 REDUCED_CHANNELS = 32
 
@@ -63,3 +69,32 @@ class PatchPolicy(nn.Module):
         encoded = self.encode(reduced).relu().transpose(0, 1)
         features, after = self.gru(encoded, None if state is None else state[None])
         return self.actor(features).log_softmax(dim=-1), self.critic(features)[..., 0], after[0]
+
+
+def glance_maps(observation: dict[str, np.ndarray], cache: Cache) -> tuple[torch.Tensor, bool]:
+    """What the policy sees of PatchSelect-v0's observations of either kind.
+
+    Args:
+        observation: with ``glance``, [D, h, w] or [B, D, h, w]; or with ``video`` and ``frame`` of the
+            cache.
+        cache: with ``glance``.
+
+    Returns:
+        Maps float32 [B, D, h, w], and whether it is a single one that came without a batch.
+
+    Raises:
+        InputError: the observation is of another kind or shape.
+    """
+    array = cache[GLANCE]
+    last, expected = array.row_shape[0] - 1, array.row_shape[1:]
+    if "glance" in observation:
+        maps = np.asarray(observation["glance"])
+        if maps.shape[-3:] != expected or maps.ndim not in (3, 4):
+            raise InputError(f"glance: found shape {maps.shape}, expected [..., {expected}]")
+        return torch.from_numpy(maps.reshape(-1, *expected)).float(), maps.ndim == 3
+    if not {"video", "frame"} <= set(observation):
+        raise InputError(f"observation: found {', '.join(observation)}, expected glance, or video and frame")
+    video, frame = (np.asarray(observation[name]) for name in ("video", "frame"))
+    maps = array.entries(video.reshape(-1), np.minimum(frame.reshape(-1), last))
+    maps[frame.reshape(-1) > last] = 0  # as the environment shows it where no frame is left
+    return torch.from_numpy(maps).float(), video.ndim == 1

@@ -15,7 +15,7 @@ from video_env.errors import InputError
 
 @dataclass(frozen=True)
 class PPOCoefficients:
-    """The published ones.
+    """PPO's coefficients, as published.
 
     Attributes:
         gamma: discount of a reward per step.
@@ -72,7 +72,7 @@ def roll_out(
         policy: acts; mixed precision as the caller has set it.
         reduced: what the policy makes of the videos' glance maps, [B, T, 32·h·w].
         task: the dynamics, without stops.
-        videos: positions within the task's split, int64 [B].
+        videos: their numbers within the task's split, int64 [B].
         generator: of the episodes' references.
         draws: of the actions, on the policy's device.
     """

@@ -15,13 +15,13 @@ from agents.adafocus.patch_policy import PatchPolicy
 from agents.adafocus.patch_ppo import ppo_loss, roll_out
 from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
 from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
-from agents.common.training_loop import Stage, build_optimiser, descend, loss_at_every_step
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import evaluating
-from video_env.models.classifiers import Classifier
-from video_env.models.optimise import seeded
+from video_env.models.classifiers import Classifier, loss_at_every_step
+from video_env.models.optimise import build_optimiser, cosine_schedule, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.training_loop import Report, TrainingLoop
 
 
 class PolicyStages:
@@ -46,15 +46,15 @@ class PolicyStages:
     ) -> None:
         self.settings, self.device, self.cache, self.classifier = settings, device, cache, classifier
         channels, height, width = cache[GLANCE].row_shape[1:]
-        positions = cache[PATCHES].row_shape[1]
-        self.shape = {"channels": channels, "height": height, "width": width, "positions": positions}
+        self.shape = patch_shape(cache)
+        positions = self.shape["positions"]
         with seeded(settings.seed):
             self.policy = PatchPolicy(channels, height * width, positions, hidden=settings.policy.hidden)
         self.policy.to(device).eval()
         self._task: GridPatchSelect | None = None
         self._maps: torch.Tensor | None = None
 
-    def policy_stage(self, record: dict[str, Any], *, validate: bool = False) -> Stage:
+    def policy_stage(self, record: dict[str, Any], *, validate: bool = False) -> TrainingLoop:
         """Stage 2: PPO on the dynamics of PatchSelect-v0; see ``PolicyTraining``.
 
         Args:
@@ -67,7 +67,8 @@ class PolicyStages:
         policy, settings, rows = self.policy, self.settings.policy, self._rows
         optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
 
-        def epoch(generator: np.random.Generator) -> dict[str, float]:
+        def epoch(number: int) -> Report:
+            generator = np.random.default_rng([self.settings.seed, POLICY, number])
             task = self._training_task()
             draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
             reports = []
@@ -87,13 +88,12 @@ class PolicyStages:
             reward, confidence, last = np.mean(reports, axis=0).tolist()
             return {"reward": reward, "confidence": confidence, "entropy": last}
 
-        return Stage(
-            POLICY, "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser,
-            settings.epochs, epoch, record, self.settings.seed, cosine=False,
-            validate=self._validate if validate else None,
+        return TrainingLoop(
+            "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser, settings.epochs, epoch,
+            record=record, validate=self._validate if validate else None,
         )  # fmt: skip
 
-    def classifier_stage(self, record: dict[str, Any], *, validate: bool = False) -> Stage:
+    def classifier_stage(self, record: dict[str, Any], *, validate: bool = False) -> TrainingLoop:
         """Stage 3: the classifier learns the patches that the policy chooses; see ``ClassifierTraining``.
 
         Args:
@@ -111,7 +111,8 @@ class PolicyStages:
         )
         chosen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def epoch(generator: np.random.Generator) -> dict[str, float]:
+        def epoch(number: int) -> Report:
+            generator = np.random.default_rng([self.settings.seed, CLASSIFIER, number])
             if settings.drawn or not chosen:
                 chosen[:] = [self._chosen_features(rows, generator if settings.drawn else None)]
             glance, patch = chosen[0]
@@ -123,9 +124,9 @@ class PolicyStages:
 
             return {"loss": descend(optimiser, losses())}
 
-        return Stage(
-            CLASSIFIER, "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
-            record, self.settings.seed, validate=self._validate if validate else None,
+        return TrainingLoop(
+            "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
+            cosine_schedule(optimiser, settings.epochs), record, self._validate if validate else None,
         )  # fmt: skip
 
     @cached_property
@@ -181,7 +182,7 @@ class PolicyStages:
         return torch.cat(glances), torch.cat(patches)
 
     def _maps_of(self, videos: np.ndarray) -> torch.Tensor:
-        """Glance maps of training videos (by position), [T, B, D, h, w], with the channels last in memory."""
+        """Glance maps of training videos (by number), [T, B, D, h, w], with the channels last in memory."""
         if self._maps is None:
             array = self.cache[GLANCE]
             low = self.settings.policy.rollout_precision == "bfloat16"
@@ -192,8 +193,8 @@ class PolicyStages:
             channels, height, width = array.row_shape[1:]
             shape = (len(self._rows), array.row_shape[0], height, width, channels)
             self._maps = torch.empty(shape, dtype=kind, device=self.device)
-            for position, row in enumerate(self._rows):
-                self._maps[position] = torch.from_numpy(array[int(row)]).movedim(1, -1)
+            for number, row in enumerate(self._rows):
+                self._maps[number] = torch.from_numpy(array[int(row)]).movedim(1, -1)
         chosen = self._maps.index_select(0, torch.from_numpy(videos).to(self.device))
         return chosen.movedim(-1, -3).transpose(0, 1)
 
@@ -204,3 +205,10 @@ class PolicyStages:
     def _rolled_maps(self, videos: np.ndarray) -> torch.Tensor:
         maps = self._maps_of(videos)
         return maps if maps.dtype == torch.bfloat16 else maps.float()
+
+
+def patch_shape(cache: Cache) -> dict[str, int]:
+    """The sizes of a cache's glance maps, and the number of positions of a patch, by name."""
+    channels, height, width = cache[GLANCE].row_shape[1:]
+    positions = cache[PATCHES].row_shape[1]
+    return {"channels": channels, "height": height, "width": width, "positions": positions}

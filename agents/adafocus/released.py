@@ -23,12 +23,12 @@ class AdaFocusOutput(NamedTuple):
 
     Attributes:
         logits: float [B, T, C], the classifier's scores after every frame; the last ones are the video's.
-        positions: float [B, T, 2], (row, column) in [0, 1] of the patch chosen in each frame.
+        points: float [B, T, 2], (row, column) in [0, 1] of the patch chosen in each frame.
         glance_features: float [B, T, 1280], pooled.
     """
 
     logits: torch.Tensor
-    positions: torch.Tensor
+    points: torch.Tensor
     glance_features: torch.Tensor
 
 

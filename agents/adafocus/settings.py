@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from agents.adafocus.patch_ppo import PPOCoefficients
@@ -24,7 +24,7 @@ class NetworkTraining:
 
     Attributes:
         method: classify (both networks learn the video's label from single frames, as published), or
-            foretell (the glance network learns to foretell the cache's ``embedding`` of each frame, and the
+            distil (the cache's ``embedding`` of each frame is distilled into the glance network, and the
             focus network is left as it is: for focus weights that know the videos already, where no single
             frame decides the label).
         epochs: passes over the training videos.
@@ -35,7 +35,7 @@ class NetworkTraining:
         weight_decay: the optimiser's.
     """
 
-    method: Literal["classify", "foretell"] = "foretell"
+    method: Literal["classify", "distil"] = "distil"
     epochs: int = 6
     batch_size: int = 32
     frames_per_video: int = 12
@@ -45,7 +45,7 @@ class NetworkTraining:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate")
-        require_choice("method", self.method, ("classify", "foretell"))
+        require_choice("method", self.method, ("classify", "distil"))
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
@@ -197,14 +197,41 @@ PUBLISHED = AdaFocusSettings(
 """The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
 
 
+_OF_STAGES = (
+    ("glance", "glance_size", "glance_weights", "focus", "focus_weights", "networks"),
+    ("patch_size", "classifier", "hidden", "random_patches"),
+    ("policy",),
+    ("fine_tuning",),
+)
+"""By stage, which settings its result depends on, beside those of the stages before it."""
+
+
+def settings_of_stages(
+    settings: AdaFocusSettings, weights: dict[str, str], first: int, last: int
+) -> dict[str, Any]:
+    """What the result of a stage depends on: the settings of all stages up to it.
+
+    Args:
+        settings: of the agent.
+        weights: what its networks start from, told apart by content, in place of the settings' words.
+        first: the first stage that is trained.
+        last: the stage.
+    """
+    known = asdict(settings) | weights
+    names = [name for stage in range(first, last + 1) for name in _OF_STAGES[stage]]
+    return {"seed": known["seed"], **{name: known[name] for name in names}}
+
+
 def read_settings(record: dict[str, Any]) -> AdaFocusSettings:
-    """Settings from ``asdict`` of them."""
+    """Settings from ``asdict`` of them, read back from a file."""
     parts = dict(record)
     for name, kind in (
         ("networks", NetworkTraining), ("random_patches", RandomPatchTraining), ("policy", PolicyTraining),
         ("fine_tuning", ClassifierTraining),
     ):  # fmt: skip
         parts[name] = {**parts[name]}
+        if parts[name].get("method") == "foretell":  # as earlier versions called it
+            parts[name]["method"] = "distil"
         if name == "policy":
             parts[name]["coefficients"] = PPOCoefficients(**parts[name]["coefficients"])
         parts[name] = kind(**parts[name])

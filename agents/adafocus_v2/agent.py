@@ -1,12 +1,11 @@
 """AdaFocusV2 (Wang et al. 2022, arXiv 2112.14238): one stage, end to end from frames, and conditional exit.
 
-The network is in ``adafocus_v2_network``, its training in ``adafocus_v2_training``, the exit's thresholds in
-``conditional_exit``; here is the agent, with its decisions within a budget.
+The network is in ``network``, its training in ``training``, the exit's thresholds in
+``video_env.models.conditional_exit``; here is the agent, with its decisions within a budget.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.adafocus_v2.network import AdaFocusV2Network, build_network
+from agents.adafocus_v2.network import AdaFocusV2Network, build_network, gflops_per_frame
 from agents.adafocus_v2.settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.adafocus_v2.training import AdaFocusV2Training
-from agents.common import processes
-from agents.common.agent_files import read_agent, understanding, write_agent
+from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
 from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.common.training_log import TrainingLog
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.evaluation.protocols import Recognition
+from video_env.models import processes
 from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
 from video_env.models.conditional_exit import (
     CRITERIA,
@@ -33,10 +33,11 @@ from video_env.models.conditional_exit import (
     confidences,
     thresholds_for,
 )
-from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
+from video_env.settings import difference
 
-ENTRIES = {"settings", "trained_on", "seconds", "history", "shape", "network", "confidences"}
+PARTS = ("network", "confidences")
+"""What an agent's file holds beside its record."""
 
 
 class AdaFocusV2:
@@ -83,10 +84,7 @@ class AdaFocusV2:
                 f"cache {self._cache.path}: frames of {height}x{width} pixels, expected square ones"
             )
         self.trained_on = f"{self._cache.identity}, frames {self._cache.fingerprint('frames')}"
-        self._shape = {
-            "frame_size": height, "num_frames": self._cache.num_candidates,
-            "classes": len(self._cache.classes),
-        }  # fmt: skip
+        self._shape = _shape_of(self._cache)
         network = build_network(self.settings, **self._shape)
         # By content, so that a file that was replaced is another setting.
         self._weights = {
@@ -99,7 +97,7 @@ class AdaFocusV2:
         self.network = network.to(self.device).eval()
         # Only here: see AdaFocusV2Network.look.
         network.focus.to(memory_format=torch.channels_last)
-        self._gflops_per_frame = _gflops_per_frame(network)
+        self._gflops_per_frame = gflops_per_frame(network)
         self._order = coarse_to_fine(network.num_frames)
         self.confidences: dict[str, np.ndarray] = {}
         self._solved: dict[tuple[float, ExitRule], np.ndarray] = {}
@@ -135,10 +133,11 @@ class AdaFocusV2:
             self._cache.rows("validation")  # its error lists the splits that there are
         training = AdaFocusV2Training(self.network, self._cache, self.settings, self.device)
         record = {**asdict(self.settings), **self._weights, "cache": self.trained_on}
-        stage = training.stage(record, self._validate if validate else None)
+        loop = training.loop(record, self._validate if validate else None)
         processes.wait()
-        self.training_seconds = stage.run(file, None if log_folder is None else Path(log_folder))
-        self.history, self._trained = stage.history, True
+        log = TrainingLog(None if log_folder is None else Path(log_folder), "stage-0")
+        self.training_seconds = loop.run(file, log)
+        self.history, self._trained = loop.history, True
         self.calibrate()
         processes.wait()
         return self
@@ -247,13 +246,15 @@ class AdaFocusV2:
             raise InputError("this AdaFocusV2 has not been trained: nothing to save yet")
         if not processes.is_first():
             return
-        saved = {
-            "agent": "AdaFocusV2", "settings": asdict(self.settings), "trained_on": self.trained_on,
-            "seconds": self.training_seconds, "history": self.history, "shape": self._shape,
+        parts = {
             "network": self.network.state_dict(),
             "confidences": {name: torch.from_numpy(values) for name, values in self.confidences.items()},
-        }  # fmt: skip
-        write_agent(Path(path), saved)
+        }
+        record = AgentRecord(
+            "AdaFocusV2", asdict(self.settings), self.trained_on, self._shape,
+            seconds={0: self.training_seconds}, history={0: self.history}, parts=parts,
+        )  # fmt: skip
+        write_agent(Path(path), record)
 
     @classmethod
     def load(cls, path: str | Path, *, cache: str | Path | Cache, device: str = "auto") -> AdaFocusV2:
@@ -267,21 +268,22 @@ class AdaFocusV2:
         Raises:
             InputError: the file is missing or holds no AdaFocusV2, or it does not fit the cache.
         """
-        saved = read_agent(Path(path), "AdaFocusV2", ENTRIES)
+        saved, opened = read_agent(Path(path), "AdaFocusV2", *PARTS), open_cache(cache)
         with understanding(Path(path)):
-            settings, shape = read_settings(saved["settings"]), saved["shape"]
-            agent = cls._on(open_cache(cache), settings, device, where=f"agent {path}", shape=shape)
-            network = build_network(agent.settings, **saved["shape"])
-            load_state(network, saved["network"], where=f"agent {path}")
+            saved.require_fits(Path(path), opened, _shape_of(opened))
+            agent = cls._on(opened, read_settings(saved.settings), device, saved.shape)
+            network = build_network(agent.settings, **saved.shape)
+            load_state(network, saved.parts["network"], where=f"agent {path}")
             agent._use(network)
-            agent.trained_on, agent.training_seconds = saved["trained_on"], saved["seconds"]
-            agent.history, agent._trained = saved["history"], True
-            agent.confidences = {name: values.numpy() for name, values in saved["confidences"].items()}
+            agent.trained_on, agent.training_seconds = saved.trained_on, saved.seconds[0]
+            agent.history, agent._trained = saved.history[0], True
+            sure = saved.parts["confidences"]
+            agent.confidences = {name: values.numpy() for name, values in sure.items()}
         return agent
 
     @classmethod
     def from_released(
-        cls, published: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: AdaFocusV2Network, cache: str | Path | Cache, *, device: str = "auto"
     ) -> AdaFocusV2:
         """An agent with released weights, to be evaluated on a cache of frames; budgets need ``calibrate``.
 
@@ -289,31 +291,25 @@ class AdaFocusV2:
             InputError: the cache's frames or classes are not those of the weights.
         """
         settings = replace(
-            PUBLISHED, patch_size=published.patch_size, glance=published.glance.name,
-            glance_size=published.glance.input_size, hidden=published.classifier.hidden,
-            policy_hidden=published.policy_hidden,
+            PUBLISHED, patch_size=released.patch_size, glance=released.glance.name,
+            glance_size=released.glance.input_size, hidden=released.classifier.hidden,
+            policy_hidden=released.policy_hidden,
         )  # fmt: skip
-        shape = {"frame_size": published.frame_size, "num_frames": published.num_frames,
-                 "classes": published.classes}  # fmt: skip
-        agent = cls._on(open_cache(cache), settings, device, where="released weights", shape=shape)
-        agent._use(published)
+        shape = {"frame_size": released.frame_size, "num_frames": released.num_frames,
+                 "classes": released.classes}  # fmt: skip
+        opened = open_cache(cache)
+        if different := difference(_shape_of(opened), shape):
+            raise InputError(f"released weights: do not fit cache {opened.path}: {different}")
+        agent = cls._on(opened, settings, device, shape)
+        agent._use(released)
         agent.trained_on, agent._trained = "released checkpoint", True
         return agent
 
     @classmethod
     def _on(
-        cls, cache: Cache, settings: AdaFocusV2Settings, device: str, *, where: str, shape: dict[str, int]
+        cls, cache: Cache, settings: AdaFocusV2Settings, device: str, shape: dict[str, int]
     ) -> AdaFocusV2:
-        """An agent without a network yet, on a cache that fits."""
-        found = {
-            "frame_size": int(cache["frames"].row_shape[1]), "num_frames": cache.num_candidates,
-            "classes": len(cache.classes),
-        }  # fmt: skip
-        wrong = [
-            f"{name} {shape[name]}, the cache {found[name]}" for name in shape if shape[name] != found[name]
-        ]
-        if wrong:
-            raise InputError(f"{where}: does not fit cache {cache.path}: it has {'; '.join(wrong)}")
+        """An agent without a network yet."""
         agent = cls.__new__(cls)
         agent.settings, agent.device = settings, resolve_device(device)
         agent._cache, agent._folder, agent._shape, agent._weights = cache, None, shape, {}
@@ -377,18 +373,17 @@ class AdaFocusV2:
     def _recognition(self, logits: torch.Tensor, points: torch.Tensor, exits: np.ndarray) -> Recognition:
         """Patches go back into time order."""
         read = np.arange(self.network.num_frames) < exits[:, None]
-        positions = np.where(read[..., None], points.float().cpu().numpy(), -1).astype(np.float32)
-        in_time = np.empty_like(positions)
-        in_time[:, self._order] = positions
+        chosen = np.where(read[..., None], points.float().cpu().numpy(), -1).astype(np.float32)
+        in_time = np.empty_like(chosen)
+        in_time[:, self._order] = chosen
         probabilities = logits.float().softmax(dim=-1).cpu().numpy()
         return Recognition(probabilities, in_time, exits, exits * self._gflops_per_frame)
 
 
-def _gflops_per_frame(network: AdaFocusV2Network) -> float:
-    """Counted 10^9 multiply-adds of one frame, from the glance to the classifier's scores. Every frame costs
-    the same, so leaving after k of T frames costs k / T of the whole."""
-    shadow = copy.deepcopy(network).to("meta").eval()
-    size = network.frame_size
-    with torch.no_grad(), counted_gflops() as gflops:
-        shadow.step(torch.empty(1, 1, 3, size, size, device="meta"), None, 0)
-    return gflops()
+def _shape_of(cache: Cache) -> dict[str, int]:
+    """The sizes of a cache that a network is built for."""
+    return {
+        "frame_size": int(cache["frames"].row_shape[1]),
+        "num_frames": cache.num_candidates,
+        "classes": len(cache.classes),
+    }

@@ -10,7 +10,6 @@ from typing import Any
 from agents.adafocus_v2.agent import AdaFocusV2
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.common import processes
 from agents.common.released_caches import as_numbered, require_input
 from agents.released import load_released
 from video_env.cache.build import build_cache
@@ -29,6 +28,7 @@ from video_env.evaluation.registry import (
     require_unset,
 )
 from video_env.files import alone
+from video_env.models import processes
 from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 
 FAMILY = "adafocus-v2"
@@ -193,10 +193,21 @@ def evaluate_agent(
         exit: Rule of the exit.
         device: auto, cpu, cuda:0, ...
     """
-    return _entry(AdaFocusV2.load(agent, cache=cache, device=device), gflops, exit)
+    return entry_of(AdaFocusV2.load(agent, cache=cache, device=device), gflops, exit)
 
 
-def _entry(agent: AdaFocusV2, gflops: float | None, rule: ExitRule, *, released: bool = False) -> Entry:
+def entry_of(
+    agent: AdaFocusV2,
+    gflops: float | None = None,
+    rule: ExitRule = DEFAULT_EXIT,
+    *,
+    released: bool = False,
+) -> Entry:
+    """An agent by itself as an entry of an evaluation; see ``point_of``.
+
+    Raises:
+        InputError: there is a rule without a budget, or the budget cannot be met.
+    """
     if rule != DEFAULT_EXIT and gflops is None:
         raise InputError("exit: found a rule without a budget, expected gflops too")
     id, title = "adafocus-v2", title_of(agent.settings)
@@ -260,7 +271,7 @@ def evaluate_released(
     agent = AdaFocusV2.from_released(network, cache, device=device)
     if gflops is not None:
         agent.calibrate()
-    return _entry(agent, gflops, exit, released=True)
+    return entry_of(agent, gflops, exit, released=True)
 
 
 released_system(ReleasedSystem("adafocus-v2", "AdaFocusV2", build_released_cache, evaluate_released))

@@ -7,6 +7,7 @@ policy. The same module serves at the published size and at a small one.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from agents.adafocus_v2.settings import AdaFocusV2Settings
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork
+from video_env.models.cost import counted_gflops
 from video_env.models.cut_patches import cut_patches
 from video_env.models.optimise import seeded
 
@@ -67,13 +69,13 @@ class AdaFocusV2Output(NamedTuple):
 
     Attributes:
         logits: float [B, T, C], the classifier's scores after every frame; the last ones are the video's.
-        positions: float [B, T, 2], (row, column) in [0, 1] of the patch in each frame.
+        points: float [B, T, 2], (row, column) in [0, 1] of the patch in each frame.
         glance_logits: float [B, T, C], of each frame's glance by itself.
         focus_logits: float [B, T, C], of each frame's patch by itself.
     """
 
     logits: torch.Tensor
-    positions: torch.Tensor
+    points: torch.Tensor
     glance_logits: torch.Tensor
     focus_logits: torch.Tensor
 
@@ -258,3 +260,13 @@ def build_network(
             policy=settings.policy, policy_hidden=settings.policy_hidden, hidden=settings.hidden,
             dropout=settings.dropout,
         )  # fmt: skip
+
+
+def gflops_per_frame(network: AdaFocusV2Network) -> float:
+    """Counted 10^9 multiply-adds of one frame, from the glance to the classifier's scores. Every frame costs
+    the same, so leaving after k of T frames costs k / T of the whole."""
+    shadow = copy.deepcopy(network).to("meta").eval()
+    size = network.frame_size
+    with torch.no_grad(), counted_gflops() as gflops:
+        shadow.step(torch.empty(1, 1, 3, size, size, device="meta"), None, 0)
+    return gflops()

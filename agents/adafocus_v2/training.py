@@ -15,13 +15,13 @@ from agents.adafocus_v2.augmentation import Draws
 from agents.adafocus_v2.loss import training_loss
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.common import processes
 from agents.common.batches import shuffled
-from agents.common.training_loop import Stage, build_optimiser
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
-from video_env.models.optimise import seeded
+from video_env.models import processes
+from video_env.models.optimise import build_optimiser, cosine_schedule, seeded
+from video_env.models.training_loop import Report, TrainingLoop
 
 
 class AdaFocusV2Training:
@@ -50,7 +50,7 @@ class AdaFocusV2Training:
         self._targets = torch.from_numpy(cache.label_shares()[self._rows])
         self._order = coarse_to_fine(network.num_frames)
 
-    def stage(self, record: dict[str, Any], validate: Callable[[], dict[str, float]] | None = None) -> Stage:
+    def loop(self, record: dict[str, Any], validate: Callable[[], Report] | None = None) -> TrainingLoop:
         """The only stage.
 
         Args:
@@ -75,15 +75,15 @@ class AdaFocusV2Training:
         if processes.count() > 1:
             # Heads without a loss, where ingredients are switched off, get no gradient.
             trained = DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
-        return Stage(
-            0, "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.epochs,
-            lambda generator: self._epoch(trained, optimiser, generator), record, settings.seed,
-            validate=validate,
+        return TrainingLoop(
+            "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.epochs,
+            lambda number: self._epoch(trained, optimiser, np.random.default_rng([settings.seed, 0, number])),
+            cosine_schedule(optimiser, settings.epochs), record, validate,
         )  # fmt: skip
 
     def _epoch(
         self, loss: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator
-    ) -> dict[str, float]:
+    ) -> Report:
         settings, losses = self.settings, []
         for batch in shuffled(len(self._rows), settings.batch_size, generator):
             if len(batch) < settings.parts:

@@ -12,7 +12,6 @@ end to end from the cached frames, as published.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,23 +20,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from agents.common.agent_files import (
-    naming_logs,
-    read_agent,
-    start_logging,
-    understanding,
-    write_agent,
-)
+from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
 from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.common.training_log import TrainingLog
 from agents.ocsampler.frame_budget import FrameBudget, choose_numbers
 from agents.ocsampler.networks import build_policy, ranked
 from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
 from agents.ocsampler.training_videos import TrainingVideos
-from video_env.cache.sources import require_same_sources
 from video_env.cache.store import Cache, open_cache
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
@@ -45,8 +37,10 @@ from video_env.models.backbones import FrameNetwork, evaluating, load_state, loa
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
+from video_env.models.training_loop import Report, TrainingLoop
 
-ENTRIES = {"settings", "trained_on", "sees", "shape", "epoch", "training_seconds", "network"}
+PARTS = ("network",)
+"""What an agent's file holds of networks."""
 
 
 class OCSampler:
@@ -69,6 +63,8 @@ class OCSampler:
         looks_at: what the agent needs to have seen before it decides.
         trained_on: tells the data apart that it was trained on.
         sees: the network of the cached features that it sees (``Cache.sources``); empty with one of its own.
+        training_seconds: that training took.
+        history: of every epoch what was logged, and the ``seconds`` of training so far.
 
     Raises:
         InputError: N is larger than T, or the cache lacks what training needs.
@@ -90,8 +86,9 @@ class OCSampler:
             )
         if settings.estimator == "exact" and "subset_confidence" not in cache:
             raise InputError(
-                f"estimator exact: cache {cache.path} has no subset table (made by video-env train "
-                "recognizer, for up to 12 candidate frames)"
+                f"estimator exact: cache {cache.path} has no subset table, which a recognizer has for up to "
+                "12 candidate frames",
+                needs="subset_confidence",
             )
         seen = "skim" if settings.skim == "cached" else "frames"
         self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
@@ -140,9 +137,8 @@ class OCSampler:
         self.network.to(self.device)
         self.cost_per_gflop = settings.cost_per_gflop
         self._costs = self._count_gflops()
-        self.epoch = 0
         self._loaded = False
-        self.training_seconds = 0.0
+        self.training_seconds, self.history = 0.0, list[Report]()
         self._draws = torch.Generator(self.device).manual_seed(settings.seed)
 
     @property
@@ -180,7 +176,8 @@ class OCSampler:
         checkpoint: Path | None = None,
         callback: Callable[[OCSampler], None] | None = None,
     ) -> OCSampler:
-        """Train for the settings' epochs, then the frame-number budget if there is one.
+        """Train for the settings' epochs, then the frame-number budget if there is one. An agent that was
+        trained already stays as it is.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard.
@@ -191,41 +188,25 @@ class OCSampler:
         Raises:
             InputError: the checkpoint belongs to other settings, or the agent was loaded.
         """
-        settings = self.settings
-        if self._cache is None or self._loaded:
+        settings, cache = self.settings, self._cache
+        if cache is None or self._loaded:
             raise InputError("this OCSampler was loaded; to train one, make a new OCSampler on the cache")
-        videos = [self._training_videos(cache) for cache in self._drawn or [self._cache]]
+        if self.history:
+            return self
+        videos = [self._training_videos(one) for one in self._drawn or [cache]]
         training = OCSamplerTraining(self.policy, self.skim, self.budget, settings, self.device)
-        if checkpoint is not None and checkpoint.is_file():
-            self._resume(checkpoint, training)
-        logger = start_logging(log_folder)
-        self.network.train()
         updated = (lambda: None) if callback is None else (lambda: callback(self))
-        name = f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end")
-        for epoch in tqdm(
-            range(self.epoch, settings.epochs),
-            desc=name,
-            initial=self.epoch,
-            total=settings.epochs,
-            unit="epoch",
-        ):
-            begun = time.perf_counter()
-            of_epoch = videos[epoch % len(videos)]
-            for key, value in training.epoch(of_epoch, epoch, updated).items():
-                logger.record(f"train/{key}", value)
-            self.epoch = epoch + 1
-            self.training_seconds += time.perf_counter() - begun
-            with naming_logs(log_folder):
-                logger.dump(self.epoch)
-            if checkpoint is not None:
-                self.save(checkpoint, training)
-        self.network.eval()
-        if self.budget is not None:
-            begun = time.perf_counter()
-            logger.record("train/budget_loss", training.learn_budget(self._training_videos(self._cache)))
-            with naming_logs(log_folder):
-                logger.dump(self.epoch)
-            self.training_seconds += time.perf_counter() - begun
+        loop = TrainingLoop(
+            f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end"),
+            self.network, training.optimiser, settings.epochs,
+            lambda epoch: training.epoch(videos[epoch % len(videos)], epoch, updated),
+            training.schedule, {**asdict(settings), "cache": self.trained_on},
+            finish=None
+            if self.budget is None
+            else lambda: training.learn_budget(self._training_videos(cache)),
+        )  # fmt: skip
+        self.training_seconds = loop.run(checkpoint, TrainingLog(log_folder, "train"))
+        self.history = loop.history
         return self
 
     def predict(
@@ -260,29 +241,20 @@ class OCSampler:
             if not deterministic:
                 scores = scores - torch.empty_like(scores).exponential_(generator=self._draws).log()
             order = ranked(scores)
-            position = order.argsort(dim=-1)
+            rank = order.argsort(dim=-1)
             if self.cost_per_gflop is None:
-                action = (1 - 2 * position / max(1, self.num_candidates - 1)).float()
+                action = (1 - 2 * rank / max(1, self.num_candidates - 1)).float()
             else:
-                action = (position < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
+                action = (rank < self._numbers(features, log_probabilities)[:, None]).to(torch.int8)
         return action.cpu().numpy().reshape(*lead, self.num_candidates), state
 
-    def save(self, path: str | Path, training: OCSamplerTraining | None = None) -> None:
-        """Write the agent (and, for a checkpoint, its training's state) to a file, in one step."""
-        write_agent(
-            Path(path),
-            {
-                "agent": "OCSampler",
-                "settings": asdict(self.settings),
-                "trained_on": self.trained_on,
-                "sees": self.sees,
-                "shape": self._shape,
-                "epoch": self.epoch,
-                "training_seconds": self.training_seconds,
-                "network": self.network.state_dict(),
-                **({} if training is None else training.state_dict()),
-            },
-        )
+    def save(self, path: str | Path) -> None:
+        """Write the agent to a file, in one step."""
+        record = AgentRecord(
+            "OCSampler", asdict(self.settings), self.trained_on, self._shape, self.sees,
+            {0: self.training_seconds}, {0: self.history}, {"network": self.network.state_dict()},
+        )  # fmt: skip
+        write_agent(Path(path), record)
 
     @classmethod
     def load(
@@ -294,29 +266,23 @@ class OCSampler:
             InputError: the file is missing or holds no OCSampler, or the cache has another number of
                 candidate frames, or skim features of another network.
         """
-        saved = read_agent(Path(path), "OCSampler", ENTRIES)
+        saved = read_agent(Path(path), "OCSampler", *PARTS)
         with understanding(Path(path)):
             agent = cls.__new__(cls)
-            agent.trained_on, agent.sees, agent._drawn = saved["trained_on"], saved["sees"], []
+            agent.trained_on, agent.sees, agent._drawn = saved.trained_on, saved.sees, []
             opened = None if cache is None else open_cache(cache)
-            expected = int(saved["shape"]["num_candidates"])
-            if opened is not None and opened.num_candidates != expected:
-                raise InputError(
-                    f"agent {path}: trained on {expected} candidate frames, cache {opened.path} has "
-                    f"{opened.num_candidates}"
-                )
             if opened is not None:
-                require_same_sources(Path(path), agent.sees, opened)
-            agent._start(OCSamplerSettings(**saved["settings"]), saved["shape"], opened, device)
-            load_state(agent.network, saved["network"], where=f"agent {path}")
+                saved.require_fits(Path(path), opened, {"num_candidates": opened.num_candidates})
+            agent._start(OCSamplerSettings(**saved.settings), saved.shape, opened, device)
+            load_state(agent.network, saved.parts["network"], where=f"agent {path}")
             agent.network.eval()
-            agent.epoch, agent.training_seconds = saved["epoch"], saved["training_seconds"]
+            agent.training_seconds, agent.history = saved.seconds[0], saved.history.get(0, [])
             agent._loaded = True
         return agent
 
     @classmethod
     def from_released(
-        cls, published: ReleasedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
+        cls, released: ReleasedOCSampler, cache: str | Path | Cache, *, device: str = "auto"
     ) -> OCSampler:
         """An agent with the skim network and the policy of a released checkpoint, to be evaluated, or
         trained further, on a cache with frames.
@@ -324,12 +290,12 @@ class OCSampler:
         Raises:
             InputError: the checkpoint's N is larger than the cache's T, or the cache has no frames.
         """
-        settings = {**asdict(PUBLISHED), "num_frames": published.num_frames, "skim_weights": "random",
-                    "temporal_shift": published.skim.temporal_shift}  # fmt: skip
+        settings = {**asdict(PUBLISHED), "num_frames": released.num_frames, "skim_weights": "random",
+                    "temporal_shift": released.skim.temporal_shift}  # fmt: skip
         agent = cls(cache, OCSamplerSettings(**settings), device=device)
         assert agent.skim is not None
-        agent.skim.load_state_dict(published.skim.state_dict())
-        agent.policy.load_state_dict(published.policy.state_dict())
+        agent.skim.load_state_dict(released.skim.state_dict())
+        agent.policy.load_state_dict(released.policy.state_dict())
         agent.trained_on = "released checkpoint"
         agent.network.eval()
         return agent
@@ -385,20 +351,6 @@ class OCSampler:
             "budget": 0.0 if self.budget is None else count_gflops(self.budget, features, probabilities),
         }
 
-    def _resume(self, checkpoint: Path, training: OCSamplerTraining) -> None:
-        saved = read_agent(checkpoint, "OCSampler", ENTRIES | {"optimiser", "schedule"})
-        with understanding(checkpoint):
-            found = OCSamplerSettings(**saved["settings"])
-        if found != self.settings or saved["trained_on"] != self.trained_on:
-            raise InputError(
-                f"checkpoint {checkpoint}: made with {found} on {saved['trained_on']}, expected "
-                f"{self.settings} on {self.trained_on}"
-            )
-        load_state(self.network, saved["network"], where=f"checkpoint {checkpoint}")
-        with understanding(checkpoint):
-            training.load_state_dict(saved)
-        self.epoch, self.training_seconds = saved["epoch"], saved["training_seconds"]
-
 
 def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) -> Cache:
     """The drawn cache, if it has training videos of the cache, its recognizer, and what the agent sees."""
@@ -410,8 +362,8 @@ def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) ->
     if facts[0] != facts[1] or strange or drawn.sources(*sees) != sees:
         raise InputError(
             f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
-            "number of candidates, classes, recognizer and skim network (made by video-env cache "
-            "--random-epoch 1 --like)"
+            "number of candidates, classes, recognizer and skim network",
+            needs="redrawn-cache",
         )
     return drawn
 

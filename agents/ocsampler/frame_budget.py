@@ -14,6 +14,7 @@ video that is lost on any number gets one frame.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from video_env.models.optimise import descend
+from video_env.models.training_loop import TrainingLoop
 from video_env.models.verdicts import Verdicts, subset_bits
 
 
@@ -88,14 +91,14 @@ def right_by_number(verdicts: Verdicts, video: np.ndarray, ranked: np.ndarray) -
 
     Args:
         verdicts: of the videos' split.
-        video: int64 [B], positions in it.
+        video: int64 [B], numbers within it.
         ranked: int64 [B, T], candidates from the best to the worst.
     """
     bits = subset_bits(ranked.shape[1])
     chosen = np.zeros(ranked.shape, np.int8)
     columns = []
-    for position in range(ranked.shape[1]):
-        np.put_along_axis(chosen, ranked[:, position, None], 1, axis=1)
+    for frame in range(ranked.shape[1]):
+        np.put_along_axis(chosen, ranked[:, frame, None], 1, axis=1)
         columns.append(verdicts.prediction(video, chosen, chosen @ bits) == verdicts.labels[video])
     return np.stack(columns, axis=1)
 
@@ -107,7 +110,7 @@ def train_budget(
     enough: np.ndarray,
     settings: BudgetTraining,
 ) -> float:
-    """Train the head, in place; returns the last epoch's mean loss.
+    """Train the head, in place; it is in evaluation mode then. Returns the last epoch's mean loss.
 
     Args:
         head: on the device of the features.
@@ -122,18 +125,18 @@ def train_budget(
     batches = -(-len(features) // settings.batch_size)
     optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * batches)
-    total = 0.0
-    for _ in range(settings.epochs):
-        total = 0.0
+
+    def losses() -> Iterator[torch.Tensor]:
         for batch in np.array_split(generator.permutation(len(features)), batches):
             logits = head(features[batch], log_probabilities[batch])
-            loss = F.binary_cross_entropy_with_logits(logits, suffices[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach())
-    return total / batches
+            yield F.binary_cross_entropy_with_logits(logits, suffices[batch])
+
+    loop = TrainingLoop(
+        "OCSampler, frame-number budget", head, optimiser, settings.epochs,
+        lambda _: {"loss": descend(optimiser, losses(), schedule)},
+    )  # fmt: skip
+    loop.run()
+    return loop.history[-1]["loss"]
 
 
 def choose_numbers(logits: torch.Tensor, cost_per_frame: float) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.common.agent_files import read_agent
 from agents.common.released_caches import as_numbered, is_own_network, require_frames_kept
-from agents.ocsampler.agent import ENTRIES, OCSampler
+from agents.ocsampler.agent import PARTS, OCSampler
 from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.released import load_released
@@ -56,9 +56,9 @@ def train_to_file(
     )
     with alone(file, checkpoint):
         if file.is_file():
-            found = read_agent(file, "OCSampler", ENTRIES)
+            found = read_agent(file, "OCSampler", *PARTS)
             wanted = {"settings": asdict(settings), "trained_on": agent.trained_on}
-            if different := difference({name: found[name] for name in wanted}, wanted):
+            if different := difference({name: getattr(found, name) for name in wanted}, wanted):
                 raise InputError(
                     f"{file}: holds an agent that was trained otherwise: {different}. Choose another file, "
                     "or delete this one"
@@ -222,10 +222,15 @@ def evaluate_agent(
     loaded = OCSampler.load(agent, cache=cache, device=device)
     if cost_per_gflop is not None:
         loaded.cost_per_gflop = cost_per_gflop
-    id, title = "ocsampler", title_of(loaded.settings)
-    if loaded.cost_per_gflop is not None:
+    return entry_of(loaded)
+
+
+def entry_of(agent: OCSampler) -> Entry:
+    """An agent by itself as an entry of an evaluation."""
+    id, title = "ocsampler", title_of(agent.settings)
+    if agent.cost_per_gflop is not None:
         id, title = f"{id}-budget", f"{title}, budget"
-    return Entry(id, title, FAMILY, seed=loaded.settings.seed, **point_of(loaded))
+    return Entry(id, title, FAMILY, seed=agent.settings.seed, **point_of(agent))
 
 
 agent_kind(AgentKind("ocsampler", "OCSampler", train_agent, evaluate_agent))

@@ -134,11 +134,11 @@ def _mobilenet_name(own: str) -> str:
     block's last convolution and its BatchNorm stand beside each other. Released: every convolution has
     ``conv`` and ``bn``, and one that follows a temporal shift stands inside ``net``.
     """
-    position, _, rest = own.partition(".")
-    if int(position) not in _BLOCKS:
+    index, _, rest = own.partition(".")
+    if int(index) not in _BLOCKS:
         number, leaf = rest.split(".")
-        return f"conv{1 if position == '0' else 2}.{('conv', 'bn')[int(number)]}.{leaf}"
-    stage, block = _BLOCKS[int(position)]
+        return f"conv{1 if index == '0' else 2}.{('conv', 'bn')[int(number)]}.{leaf}"
+    stage, block = _BLOCKS[int(index)]
     convolutions = 2 if stage == 1 else 3
     found = re.fullmatch(r"conv\.(\d)(?:\.(\d))?\.(\w+)", rest)
     assert found

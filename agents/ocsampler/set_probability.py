@@ -88,7 +88,7 @@ def _reached(inside: torch.Tensor, outside: torch.Tensor, count: int) -> torch.T
 
 
 def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows of values [K, B] at a table of positions [R, M]: [R, M, B]."""
+    """Rows of values [K, B] at a table of indices [R, M]: [R, M, B]."""
     return values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
@@ -99,15 +99,15 @@ def _layers(
     """For each size 2 to N of a subset of K candidates, three tables.
 
     ``members`` [R, size]: the elements of each subset of this size; ``previous`` [R, size]: the subset
-    without that element, as a position among those of one size less; ``left`` float64 [R', K + 1]: for
+    without that element, as an index among those of one size less; ``left`` float64 [R', K + 1]: for
     each of the latter, 1 for the candidates that it lacks, and for all that is outside.
     """
     layers = []
     for size in range(2, count + 1):
         smaller = list(itertools.combinations(range(total), size - 1))
-        position = {subset: index for index, subset in enumerate(smaller)}
+        place = {subset: index for index, subset in enumerate(smaller)}
         subsets = list(itertools.combinations(range(total), size))
-        previous = [[position[subset[:i] + subset[i + 1 :]] for i in range(size)] for subset in subsets]
+        previous = [[place[subset[:i] + subset[i + 1 :]] for i in range(size)] for subset in subsets]
         left = torch.ones(len(smaller), total + 1, dtype=torch.float64, device=device)
         for row, subset in enumerate(smaller):
             left[row, list(subset)] = 0

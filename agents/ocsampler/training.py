@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from agents.ocsampler.set_probability import draw_sets, log_probability_of_all_s
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import TrainingVideos
 from video_env.models.backbones import FrameNetwork
+from video_env.models.training_loop import Report
 
 
 class OCSamplerTraining:
@@ -36,7 +36,7 @@ class OCSamplerTraining:
 
     Attributes:
         optimiser: over policy and skim network.
-        schedule: of its learning rate.
+        schedule: of its learning rate, from epoch to epoch.
     """
 
     def __init__(
@@ -63,25 +63,18 @@ class OCSamplerTraining:
             )  # fmt: skip
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, settings.epochs)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the networks."""
-        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.schedule.load_state_dict(saved["schedule"])
-
-    def epoch(self, videos: TrainingVideos, epoch: int, callback: Callable[[], None]) -> dict[str, float]:
-        """One pass over the videos; returns what to log.
+    def epoch(self, videos: TrainingVideos, epoch: int, callback: Callable[[], None]) -> Report:
+        """One pass over the videos.
 
         Args:
             videos: of the training split.
             epoch: its number, which its random draws depend on.
             callback: called after every update of the policy.
+
+        Returns:
+            The means of the gain, the entropy and the loss.
         """
         settings, optimiser, totals = self.settings, self.optimiser, np.zeros(3)
-        # Seeded by the epoch, so that a resumed training draws what an uninterrupted one draws.
         generator = np.random.default_rng([settings.seed, epoch])
         draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -106,7 +99,6 @@ class OCSamplerTraining:
             callback()
         gain_mean, entropy_mean, loss_mean = (totals / len(batches)).tolist()
         gain_name = "reward" if settings.estimator == "exact" else "gain_over_baseline"
-        self.schedule.step()
         return {gain_name: gain_mean, "entropy": entropy_mean, "loss": loss_mean}
 
     def sampled_loss(
@@ -122,7 +114,7 @@ class OCSamplerTraining:
 
         Args:
             videos: of the training split.
-            batch: int64 [B], positions among them.
+            batch: int64 [B], numbers of some of them.
             log_probabilities: float [B, T], the policy's.
             count: frames of each set.
             generator: of the baseline's frames.
@@ -142,8 +134,8 @@ class OCSamplerTraining:
         expected = (log_probability_of_all_sets(log_probabilities, count).exp() * qualities).sum(dim=-1)
         return -expected.mean(), float(expected.detach().mean())
 
-    def learn_budget(self, videos: TrainingVideos) -> float:
-        """Train the frame-number budget on the trained policy; returns the last epoch's mean loss."""
+    def learn_budget(self, videos: TrainingVideos) -> Report:
+        """Train the frame-number budget on the trained policy; reports the last epoch's mean loss."""
         settings = self.settings
         assert self.budget is not None
         with torch.no_grad():
@@ -154,10 +146,8 @@ class OCSamplerTraining:
         training = BudgetTraining(
             settings.budget_epochs, settings.batch_size, settings.learning_rate, settings.seed
         )
-        self.budget.train()
         loss = train_budget(self.budget, features, log_probabilities, sufficient_frames(right), training)
-        self.budget.eval()
-        return loss
+        return {"budget_loss": loss}
 
 
 def policy_gradient_loss(

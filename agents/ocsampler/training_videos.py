@@ -51,7 +51,7 @@ class TrainingVideos:
         """Skim features float32 [B, T, D], with gradients to the skim network if it is being trained.
 
         Args:
-            videos: int64 [B], positions within the training split.
+            videos: int64 [B], numbers within the training split.
             flips: draws which videos are mirrored, all frames of a video alike; none without it.
         """
         if self._features is not None:

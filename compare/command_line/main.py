@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _run(command, _in_new_spelling(command, arguments[1:]))
     except InputError as error:
-        print(f"video-env: {error}", file=sys.stderr)
+        from compare.command_line.advice import with_advice
+
+        print(f"video-env: {with_advice(error)}", file=sys.stderr)
         return 2
     except OSError as error:  # its message names the file
         print(f"video-env: {error}", file=sys.stderr)

@@ -174,7 +174,7 @@ def ocsampler_loss_and_gradient(network: ReleasedOCSampler, frames: torch.Tensor
 def adafocus_positions_and_scores(network: ReleasedAdaFocus, frames: torch.Tensor) -> Deviations:
     """In one pass, and the environment's way, frame by frame."""
     recorded, output = golden.read(ADAFOCUS)[1], network(frames)
-    chosen = (output.positions @ torch.tensor([42.0, 6.0], device=frames.device)).round().long()
+    chosen = (output.points @ torch.tensor([42.0, 6.0], device=frames.device)).round().long()
     features = network.focus.look(network._patches(frames, chosen))
     classifier, hidden, stepwise = network.classifier, torch.zeros(2, 1024, device=frames.device), []
     for frame in range(16):
@@ -183,7 +183,7 @@ def adafocus_positions_and_scores(network: ReleasedAdaFocus, frames: torch.Tenso
         hidden = classifier.step(hidden, inputs[:, None])[:, 0]
         stepwise.append(classifier.scores(hidden))
     return {
-        "positions": deviation(output.positions, recorded["actions"], 1e-6),
+        "positions": deviation(output.points, recorded["actions"], 1e-6),
         "glance_features": deviation(output.glance_features, recorded["global_features"]),
         "logits": deviation(output.logits, recorded["logits"]),
         "logits, frame by frame": deviation(torch.stack(stepwise, dim=1), recorded["logits"]),
@@ -233,7 +233,7 @@ def adafocus_ppo_update(device: torch.device) -> Deviations:
 def adafocus_v2_positions_and_scores(network: AdaFocusV2Network, frames: torch.Tensor) -> Deviations:
     recorded, output = golden.read(ADAFOCUS_V2)[1], network(frames)
     return {
-        "positions": deviation(output.positions.flatten(0, 1), recorded["actions"]),
+        "positions": deviation(output.points.flatten(0, 1), recorded["actions"]),
         "logits": deviation(output.logits.flatten(0, 1), recorded["logits"]),
         "video_logits": deviation(output.logits[:, -1], recorded["video_logits"]),
         "glance_logits": deviation(output.glance_logits.flatten(0, 1), recorded["global_logits"]),

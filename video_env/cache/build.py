@@ -104,9 +104,9 @@ def _check_failures(out: Path, job: Job, settings: BuildSettings) -> None:
     failures = [failure for record in job.records.values() for failure in record["failures"]]
     if len(failures) > settings.max_failures:
         raise CacheError(
-            f"{len(failures)} videos failed, more than --max-failures {settings.max_failures}; the last: "
-            f"{failures[-1]['reason']}. What is done is kept: run the command again with a larger "
-            f"--max-failures to go on, or mend the videos and delete {out} to begin anew"
+            f"{len(failures)} videos failed, more than max_failures {settings.max_failures}; the last: "
+            f"{failures[-1]['reason']}. What is done is kept: build the cache again with a larger "
+            f"max_failures to go on, or mend the videos and delete {out} to begin anew"
         )
 
 

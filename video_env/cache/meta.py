@@ -48,16 +48,14 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     file = path / "meta.json"
     if not path.is_dir():
-        raise CacheError(f"cache {path}: no such folder; make one with video-env cache")
+        raise CacheError(f"cache {path}: no such folder", needs="cache")
     if not file.is_file():
         unfinished = (path / UNFINISHED).is_dir()
         raise CacheError(
-            f"cache {path}: "
-            + (
-                "unfinished: run the video-env cache command that began it again"
-                if unfinished
-                else "no meta.json in it, so it is no cache; make one with video-env cache"
-            )
+            f"cache {path}: unfinished; build it again with the same settings, which goes on where it stopped"
+            if unfinished
+            else f"cache {path}: no meta.json in it, so it is no cache",
+            needs=None if unfinished else "cache",
         )
     try:
         meta = json.loads(file.read_text())

@@ -29,20 +29,11 @@ import pyarrow.parquet
 
 from video_env.cache.arrays import CachedArray, shard_path
 from video_env.cache.meta import NETWORKS, CacheError, place_of, read_meta, write_meta
+from video_env.errors import InputError
 from video_env.files import sha256_of
+from video_env.settings import difference
 
-__all__ = ["MADE_BY", "Cache", "CacheError", "CachedArray", "open_cache", "read_meta", "write_meta"]
-
-# How a user makes an array that is missing.
-MADE_BY = {
-    "frames": "video-env cache (with --keep-frames)",
-    "skim": "video-env cache, or video-env train recognizer --network small",
-    "embedding": "video-env cache, or video-env train recognizer --network small",
-    "subset_confidence": "video-env train recognizer (up to 12 candidate frames)",
-    "subset_prediction": "video-env train recognizer (up to 12 candidate frames)",
-    "glance": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
-    "patches": "video-env cache add, or video-env train adafocus (whose cache is OUT/cache)",
-}
+__all__ = ["Cache", "CacheError", "CachedArray", "open_cache", "read_meta", "write_meta"]
 
 
 class Cache:
@@ -99,9 +90,8 @@ class Cache:
 
     def __getitem__(self, name: str) -> CachedArray:
         if name not in self._arrays:
-            hint = f"; made by: {MADE_BY[name]}" if name in MADE_BY else ""
             raise CacheError(
-                f"cache {self.path} has no array {name!r}; it has {', '.join(self.arrays)}{hint}"
+                f"cache {self.path} has no array {name!r}; it has {', '.join(self.arrays)}", needs=name
             )
         return self._arrays[name]
 
@@ -200,6 +190,24 @@ class Cache:
             return {"weights": self.meta["networks"].get(name, "none")}
         _ = self[name]  # its error says how to make it
         return dict(self.meta["arrays"][name].get("source", {}))
+
+    def require_sources(self, known: dict[str, dict[str, Any]], *, of: str) -> None:
+        """Raise InputError unless arrays were made as they were for somebody who learned from them.
+
+        Args:
+            known: what ``sources`` gave then.
+            of: who learned, for the error.
+
+        Raises:
+            InputError: they were made otherwise.
+            CacheError: the cache has no such array.
+        """
+        for name, found in self.sources(*known).items():
+            if different := difference(found, known[name]):
+                raise InputError(
+                    f"{of}: cache {self.path} has {name} made otherwise than what it was trained on: "
+                    f"{different}"
+                )
 
     def content(self, name: str) -> str:
         """Tells an array apart by its content and shape.

@@ -34,7 +34,7 @@ class DecodedVideo:
 
     Attributes:
         frames: uint8 [T, H, W, 3], RGB.
-        frame_indices: int64 [T], positions in the file, from 0.
+        frame_indices: int64 [T], of the frames in the file, from 0.
         timestamps_seconds: float64 [T], when each frame is shown, from the file's start; finite, never
             falling.
         num_frames: frames in the file.
@@ -62,7 +62,7 @@ def read_frames(
 
     Args:
         path: the video file.
-        indices: int [N], positions from 0 among the frames that decoding from the start gives, in any order.
+        indices: int [N], from 0, among the frames that decoding from the start gives, in any order.
         size: height and width of the result in pixels.
         shorter_side: each frame is scaled (bilinear, antialiased) until its shorter side has this
             many pixels, at least ``size``, and its centre is cut out; by default ``size``, which

@@ -63,8 +63,8 @@ def number_labels(
         row, label = _first(labels, kinds, odd)
         raise InputError(
             f"{where(row)}: found {label!r}, which is {'a' if odd else 'no'} number, where {numbers} of "
-            f"{total} labels are numbers; expected only numbers, only names, or a list of the classes "
-            "(--classes FILE)"
+            f"{total} labels are numbers; expected only numbers, only names, or a list of the classes",
+            needs="classes",
         )
     names = sorted({label for of_video in labels for label in of_video})
     number = {name: index for index, name in enumerate(names)}
@@ -143,7 +143,8 @@ def _as_numbers(
                 raise InputError(
                     f"{where(row)}: found {label!r}, expected a number below {limit}, as there are "
                     f"{len(written)} different labels; of larger numbers a list of the classes says that "
-                    "they are meant (--classes FILE)"
+                    "they are meant",
+                    needs="classes",
                 )
     classes = tuple(written.get(number, str(number)) for number in range(max(written) + 1))
     return [[_value(label) for label in of_video] for of_video in labels], classes

@@ -1,6 +1,6 @@
 """A video file as PyAV decodes it from its start: which frames it holds, when each is shown, what is damaged.
 
-An index is a position among the frames that decoding from the start gives. Two ways lead to a frame:
+Frames are counted from 0, in the order in which decoding from the start gives them. Two ways lead to a frame:
 
 - *by count*: decode from the start and count. It is right for every file, and slow in long ones.
 - *by time*: one pass over the packets, without decoding, tells when each frame is shown; a frame is reached
@@ -9,6 +9,8 @@ An index is a position among the frames that decoding from the start gives. Two 
 
 A frame that does not come at its time sends the whole file the first way. Whatever the demuxer or the decoder
 complains about makes the file a damaged one.
+
+The file is long for one class, but both ways need the same container, decoder and complaints.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _ROWS_TOGETHER = 4096
 
 
 class PatchInputs:
-    """The classifier's inputs by video (position within the split), frame and patch position.
+    """The classifier's inputs by video (number within the split), frame and patch position.
 
     Args:
         cache: has ``glance`` and ``patches``.

@@ -1,4 +1,8 @@
-"""Patch selection: where in each frame of a video the focus network shall look."""
+"""Patch selection: where in each frame of a video the focus network looks.
+
+The environments' docstrings are their specification, from which the documentation is made: they, not the code,
+make this file long.
+"""
 
 from __future__ import annotations
 

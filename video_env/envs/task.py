@@ -30,7 +30,7 @@ class EpisodeState:
     No field is written to once its state is returned, so that it can be described later.
 
     Attributes:
-        video: int64 [B], position of the episode's video within the split.
+        video: int64 [B], number of the episode's video within the split.
     """
 
     video: np.ndarray
@@ -49,7 +49,7 @@ class Task(Protocol[State]):
     action_space: gym.Space
 
     def begin(self, video: np.ndarray, generator: np.random.Generator) -> State:
-        """Fresh episodes on these videos (positions within the split), int64 [B]. Whatever else is random
+        """Fresh episodes on these videos (numbers within the split), int64 [B]. Whatever else is random
         in them is drawn here, so that ``step`` is a pure function."""
 
     def step(self, state: State, action: np.ndarray) -> tuple[State, np.ndarray, np.ndarray]:
@@ -72,7 +72,7 @@ class _View(Generic[State]):
     state: State | None = None
 
     def _draw(self, generator: np.random.Generator, count: int, options: dict[str, Any] | None) -> np.ndarray:
-        """Positions within the split: the videos asked for, or random ones."""
+        """Numbers within the split: the videos asked for, or random ones."""
         if unknown := set(options or {}) - {"video"}:
             raise InputError(f"options: found {', '.join(map(repr, sorted(unknown)))}, expected 'video'")
         chosen = (options or {}).get("video")
@@ -82,12 +82,12 @@ class _View(Generic[State]):
         if len(names) != count or not all(isinstance(name, str) for name in names):
             raise InputError(f"options['video']: found {chosen!r}, expected a video's id or {count} of them")
         rows = np.array([self.task.cache.row(name) for name in names])
-        positions = np.searchsorted(self.task.rows, rows)
-        inside = (positions < len(self.task.rows)) & np.isin(rows, self.task.rows)
+        numbers = np.searchsorted(self.task.rows, rows)
+        inside = (numbers < len(self.task.rows)) & np.isin(rows, self.task.rows)
         if not inside.all():
             stray = names[int((~inside).argmax())]
             raise InputError(f"options['video']: {stray!r} is not in this environment's split")
-        return positions
+        return numbers
 
     def _running(self) -> State:
         if self.state is None:

@@ -112,8 +112,8 @@ def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
             "gflops": said.gflops,
         }
     )
-    chosen = said.positions[..., 0] >= 0
-    columns = _patch_columns(said.positions, chosen, said.probabilities)
+    chosen = said.points[..., 0] >= 0
+    columns = _patch_columns(said.points, chosen, said.probabilities)
     return table, chosen, columns, seconds / len(rows)
 
 

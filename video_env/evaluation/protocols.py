@@ -51,14 +51,14 @@ class Recognition(NamedTuple):
 
     Attributes:
         probabilities: float32 [B, C].
-        positions: float32 [B, T, 2], (row, column) in [0, 1] of the patch in each candidate frame, in time
+        points: float32 [B, T, 2], (row, column) in [0, 1] of the patch in each candidate frame, in time
             order; −1 where it did not look.
         exit_after: int64 [B], number of frames after which each video was left.
         gflops: float64 [B], 10^9 multiply-adds of all that ran.
     """
 
     probabilities: np.ndarray
-    positions: np.ndarray
+    points: np.ndarray
     exit_after: np.ndarray
     gflops: np.ndarray
 

@@ -9,7 +9,7 @@ Where it has something to train, that is another function, which trains one seed
 
     @method("my-agent", about="...", settings=Settings(), train=train_my_agent)
 
-Where the module is imported, the method is in the registry: ``video-env compare --modules my_module``, or an
+Where the module is imported, the method is in the registry: by a command's option ``modules``, or by an
 installed package that names it in the entry-point group ``video_env.methods``. Our own are in the ``methods``
 modules of ``agents`` and ``baselines``.
 """
@@ -331,7 +331,7 @@ def find(ids: Iterable[str]) -> list[Method]:
     for name in ids:
         if name not in _METHODS:
             raise InputError(
-                f"method {name!r}: expected one of {', '.join(_METHODS)}, or one of your own (--modules)"
+                f"method {name!r}: expected one of {', '.join(_METHODS)}, or one of your own", needs="method"
             )
         if ids.count(name) > 1:
             raise InputError(f"method {name!r}: named twice")

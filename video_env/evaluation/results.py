@@ -192,7 +192,7 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
         setting = ", ".join(f"{k} {v}" for k, v in setting_of(row, setting_columns(joined)).items())
         raise InputError(
             f"result tables: {', '.join(filter(None, (row['method'], setting)))}, seed {row['seed']} is in "
-            f"{' and '.join(twice['source'].unique())}; give one of them another name (evaluate --method)"
+            f"{' and '.join(twice['source'].unique())}; give one of them another name"
         )
     return joined.drop(columns="source")
 

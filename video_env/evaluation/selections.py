@@ -39,8 +39,8 @@ def write_selections(cache: Cache, results: pd.DataFrame, file: Path) -> None:
     for data in results["data"].unique():
         if data != own:
             raise InputError(
-                f"results: found videos {data}, but cache {cache.path} has {own}; expected the cache that the "
-                "tables were made on"
+                f"results: found videos {data}, but cache {cache.path} has {own}; expected the cache that "
+                "the tables were made on"
             )
     indices, seconds = cache["frame_index"][:], cache["timestamp_seconds"][:]
     columns, lines = setting_columns(results), []

@@ -166,6 +166,12 @@ class RunningMaxClassifier(Classifier):
 CLASSIFIERS: dict[str, type[Classifier]] = {"gru": GRUClassifier, "running_max": RunningMaxClassifier}
 
 
+def loss_at_every_step(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of scores [B, T, C] after every frame with targets [B, C]."""
+    repeated = targets[:, None].expand(-1, scores.shape[1], -1)
+    return F.cross_entropy(scores.flatten(0, 1).float(), repeated.flatten(0, 1))
+
+
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """A classifier from its ``config``.
 
@@ -200,10 +206,7 @@ def load_classifier(cache: Cache, device: str | torch.device = "cpu") -> Classif
     """
     file = cache.path / "networks" / f"{NAME}.safetensors"
     if file.name not in cache.meta["networks"]:
-        raise CacheError(
-            f"cache {cache.path} has no classifier over glances and patches; made by: video-env cache add, "
-            "or video-env train adafocus"
-        )
+        raise CacheError(f"cache {cache.path} has no classifier over glances and patches", needs=NAME)
     file = cache.network_file(file.name)
     try:
         with safe_open(file, "pt") as entries:

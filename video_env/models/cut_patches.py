@@ -1,4 +1,4 @@
-"""Patches at continuous positions, differentiable in the position and in the frame."""
+"""Patches at any point of a frame, differentiable in the point and in the frame."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def cut_patches(images: torch.Tensor, points: torch.Tensor, patch_size: int) -> 
     a pixel included. All P·P points share that fraction: a window of P + 1 pixels is copied and blended,
     first along the rows, then along the columns. The values are those of ``affine_grid`` and
     ``grid_sample`` with ``align_corners=False``, and so are the gradients, but for two places. At a
-    whole-pixel position, where the interpolation has a kink, the gradient is the one towards larger
-    positions. At the last position it is the one towards smaller ones: nothing outside the frame is read.
+    whole-pixel point, where the interpolation has a kink, the gradient is the one towards larger
+    rows and columns. At the largest it is the one towards smaller ones: nothing outside the frame is read.
 
     Args:
         images: float [M, 3, S, S].

@@ -1,13 +1,16 @@
-"""The training loop of the networks that make a cache's features and verdicts."""
+"""What trainings share below the loop: seeds, optimisers, gradient steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
+
+from video_env.models.training_loop import TrainingLoop
 
 
 @contextmanager
@@ -20,44 +23,81 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def optimise(
-    modules: Iterable[nn.Module],
+def build_optimiser(
+    name: Literal["adamw", "sgd"],
+    groups: list[tuple[nn.Module, float]],
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9, over modules with their learning rates."""
+    parameters = [{"params": list(module.parameters()), "lr": rate} for module, rate in groups]
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay)
+    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=weight_decay)
+
+
+def cosine_schedule(optimiser: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rates fall to 0 along a cosine, from epoch to epoch."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / epochs)))
+    )
+
+
+def descend(
+    optimiser: torch.optim.Optimizer,
     losses: Iterable[torch.Tensor],
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> float:
+    """One gradient step for each loss.
+
+    Args:
+        optimiser: makes the steps.
+        losses: computes the next loss when it is asked for it.
+        schedule: of the learning rates, from step to step.
+
+    Returns:
+        The mean loss.
+    """
+    values = []
+    for loss in losses:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+        values.append(loss.detach())
+    return float(np.mean([float(value) for value in values]))  # only now: a GPU would be waited for
+
+
+def train_in_one_cycle(
+    name: str,
+    modules: Iterable[nn.Module],
+    losses: Callable[[], Iterable[torch.Tensor]],
     *,
+    epochs: int,
     steps: int,
     learning_rate: float,
     weight_decay: float,
-    description: str,
     warm_up: float = 0.15,
-) -> float:
-    """AdamW with a one-cycle learning rate.
+) -> None:
+    """Train by AdamW, with a learning rate that rises and falls once (Smith and Topin 2019), and without
+    checkpoints.
 
     Args:
-        modules: what is trained.
-        losses: an iterator that computes the next batch's loss when it is asked for it.
-        steps: how many losses there will be.
+        name: for the progress bar.
+        modules: what is trained; in evaluation mode in the end.
+        losses: gives the losses of an epoch, each computed when it is asked for.
+        epochs: how many.
+        steps: losses per epoch.
         learning_rate: the highest.
         weight_decay: AdamW's.
-        description: for the progress bar.
-        warm_up: share of the steps in which the learning rate rises.
-
-    Returns:
-        The mean loss over the last tenth of the steps.
+        warm_up: share of all steps in which the learning rate rises.
     """
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    trained = nn.ModuleList(modules)
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=steps, pct_start=warm_up
+        optimiser, learning_rate, total_steps=epochs * steps, pct_start=warm_up
     )
-    last: list[float] = []
-    with tqdm(losses, total=steps, desc=description, unit="step", mininterval=1) as progress:
-        for step, loss in enumerate(progress):
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            if step >= steps - max(1, steps // 10):
-                last.append(float(loss.detach()))
-            if step % 10 == 0:
-                progress.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
-    return sum(last) / len(last)
+    TrainingLoop(
+        name, trained, optimiser, epochs, lambda _: {"loss": descend(optimiser, losses(), schedule)}
+    ).run()

@@ -147,7 +147,7 @@ def load_recognizer(cache: Cache, device: str | torch.device = "cpu") -> Recogni
     """
     file = cache.path / "networks" / f"{NAME}.safetensors"
     if file.name not in cache.meta["networks"]:
-        raise CacheError(f"cache {cache.path} has no recognizer; made by: video-env train recognizer")
+        raise CacheError(f"cache {cache.path} has no recognizer", needs=NAME)
     return read_recognizer(cache.network_file(file.name), device)
 
 

@@ -1,4 +1,4 @@
-"""Files of torch.save, read as data: the one place that calls ``torch.load``."""
+"""Files of torch.save, written whole and read as data: the one place that calls ``torch.load``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import IO, Any
 import torch
 
 from video_env.errors import InputError
+from video_env.files import writing
 
 
 def read_tensors(file: Path | IO[bytes], *, what: str) -> Any:
@@ -30,6 +31,16 @@ def read_tensors(file: Path | IO[bytes], *, what: str) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise InputError(f"{what}: {_why(error)}") from None
+
+
+def write_tensors(path: Path, saved: dict[str, Any]) -> None:
+    """Write what ``read_tensors`` reads, so that the file is whole or as it was before.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path) as file:
+        torch.save(saved, file)
 
 
 def _why(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Training small backbones from scratch, for whoever has no pretrained weights.
 
 Three steps that play the parts of the published systems' ImageNet weights and fine-tuning: a backbone
-learns still images (if there are any), then the videos' labels from cached frames; the skim network
-learns to foretell that backbone's features from its own much smaller input.
+learns still images (if there are any), then the videos' labels from cached frames; the features of that
+backbone are then distilled into the skim network, whose input is much smaller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from video_env.cache.store import Cache
 from video_env.errors import require_positive, require_seed
 from video_env.models.backbones import FrameNetwork
 from video_env.models.device import resolve_device
-from video_env.models.optimise import optimise, seeded
+from video_env.models.optimise import seeded, train_in_one_cycle
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ImageTraining:
 
 @dataclass(frozen=True)
 class SkimTraining:
-    """Settings of teaching a skim network to foretell the recognizer's features.
+    """Settings of distilling the embedding's backbone into a skim network.
 
     Attributes:
         epochs: passes over the training videos.
@@ -109,22 +109,20 @@ def train_on_images(
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, int(labels.max()) + 1).to(place)
-    network.to(place).to(memory_format=torch.channels_last).train()
+    network.to(place).to(memory_format=torch.channels_last)
     size = min(settings.batch_size, len(images))
     per_epoch = len(images) // size
 
     def losses() -> Iterator[torch.Tensor]:
-        for _ in range(settings.epochs):
-            order = generator.permutation(len(images))
-            for batch in np.array_split(order[: per_epoch * size], per_epoch):
-                scores = head(network(torch.from_numpy(images[batch]).to(place)))
-                yield F.cross_entropy(scores, torch.from_numpy(labels[batch]).to(place))
+        order = generator.permutation(len(images))
+        for batch in np.array_split(order[: per_epoch * size], per_epoch):
+            scores = head(network(torch.from_numpy(images[batch]).to(place)))
+            yield F.cross_entropy(scores, torch.from_numpy(labels[batch]).to(place))
 
-    optimise(
-        [network, head], losses(), steps=settings.epochs * per_epoch, learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay, description="still images",
+    train_in_one_cycle(
+        "still images", [network, head], losses, epochs=settings.epochs, steps=per_epoch,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
-    network.eval()
 
 
 def train_on_videos(
@@ -144,34 +142,32 @@ def train_on_videos(
     generator = np.random.default_rng(settings.seed)
     with seeded(settings.seed):
         head = nn.Linear(network.features, len(cache.classes)).to(place)
-    network.to(place).to(memory_format=torch.channels_last).train()
+    network.to(place).to(memory_format=torch.channels_last)
     size = min(settings.batch_size, len(rows))
     per_epoch = len(rows) // size
     count = min(settings.frames_per_video, cache.num_candidates)
 
     def losses() -> Iterator[torch.Tensor]:
-        for _ in range(settings.epochs):
-            order = generator.permutation(rows)[: per_epoch * size]
-            for batch in np.array_split(order, per_epoch):
-                batch = np.sort(batch)
-                drawn = generator.permuted(np.tile(np.arange(cache.num_candidates), (len(batch), 1)), axis=1)
-                clips = frames[batch][np.arange(len(batch))[:, None], drawn[:, :count]]
-                images = _augmented(torch.from_numpy(clips).to(place), network, settings, generator)
-                features = network.backbone(images).unflatten(0, (len(batch), count))
-                yield F.cross_entropy(head(features.amax(dim=1)), targets[batch].to(place))
+        order = generator.permutation(rows)[: per_epoch * size]
+        for batch in np.array_split(order, per_epoch):
+            batch = np.sort(batch)
+            drawn = generator.permuted(np.tile(np.arange(cache.num_candidates), (len(batch), 1)), axis=1)
+            clips = frames[batch][np.arange(len(batch))[:, None], drawn[:, :count]]
+            images = _augmented(torch.from_numpy(clips).to(place), network, settings, generator)
+            features = network.backbone(images).unflatten(0, (len(batch), count))
+            yield F.cross_entropy(head(features.amax(dim=1)), targets[batch].to(place))
 
-    optimise(
-        [network, head], losses(), steps=settings.epochs * per_epoch, learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay, description=f"{network.name} on videos",
+    train_in_one_cycle(
+        f"{network.name} on videos", [network, head], losses, epochs=settings.epochs, steps=per_epoch,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
-    network.eval()
 
 
 def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, device: str = "auto") -> None:
-    """Train a skim network, in place, to foretell each frame's cached ``embedding`` from its own input.
+    """Distil the cached ``embedding`` of each frame into a skim network, in place.
 
-    The embedding is standardised and regressed by one linear layer (knowledge distillation by
-    features, Romero et al. 2015, FitNets, equation 3). No label is used.
+    One linear layer on the network's features regresses the standardised embedding (knowledge distillation
+    by features, Romero et al. 2015, FitNets, equation 3). No label is used.
 
     Raises:
         CacheError: the cache lacks frames, embeddings or training videos.
@@ -188,20 +184,18 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
     with torch.inference_mode():
         images = torch.cat([network.prepare(torch.from_numpy(frames[[row]][0]).to(place)) for row in rows])
     images = images.clone().unflatten(0, (len(rows), cache.num_candidates))
-    network.to(memory_format=torch.channels_last).train()
+    network.to(memory_format=torch.channels_last)
     batches = -(-len(rows) // settings.batch_size)
 
     def losses() -> Iterator[torch.Tensor]:
-        for _ in range(settings.epochs):
-            for batch in np.array_split(generator.permutation(len(rows)), batches):
-                features = network.backbone(images[batch].flatten(0, 1))
-                yield F.mse_loss(head(features), embedding[batch].flatten(0, 1).to(place))
+        for batch in np.array_split(generator.permutation(len(rows)), batches):
+            features = network.backbone(images[batch].flatten(0, 1))
+            yield F.mse_loss(head(features), embedding[batch].flatten(0, 1).to(place))
 
-    optimise(
-        [network, head], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay, description=f"{network.name} foretelling features",
+    train_in_one_cycle(
+        f"{network.name}, distilled", [network, head], losses, epochs=settings.epochs, steps=batches,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
-    network.eval()
 
 
 def standardised(features: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from video_env.errors import InputError, require_positive, require_seed
 from video_env.files import sha256_of
 from video_env.models.backbones import evaluating
 from video_env.models.device import resolve_device
-from video_env.models.optimise import optimise, seeded
+from video_env.models.optimise import seeded, train_in_one_cycle
 from video_env.models.recognizers import (
     NAME,
     Consensus,
@@ -116,20 +116,18 @@ def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) ->
         raise InputError(
             f"batch_size {settings.batch_size}: of the {len(rows)} training videos, of one candidate frame "
             "each, a step would see a single frame, which cannot be normalised; expected another batch size, "
-            "more videos or candidates, or --hidden 0"
+            "more videos or candidates, or hidden 0"
         )
 
     def losses() -> Iterator[torch.Tensor]:
-        for _ in range(settings.epochs):
-            for batch in np.array_split(generator.permutation(len(rows)), batches):
-                chosen = torch.from_numpy(random_subsets(len(batch), cache.num_candidates, generator))
-                scores = recognizer(embedding[batch].float().to(place), chosen.to(place))
-                yield F.cross_entropy(scores, targets[batch].to(place))
+        for batch in np.array_split(generator.permutation(len(rows)), batches):
+            chosen = torch.from_numpy(random_subsets(len(batch), cache.num_candidates, generator))
+            scores = recognizer(embedding[batch].float().to(place), chosen.to(place))
+            yield F.cross_entropy(scores, targets[batch].to(place))
 
-    recognizer.train()
-    optimise(
-        [recognizer], losses(), steps=settings.epochs * batches, learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay, description="recognizer",
+    train_in_one_cycle(
+        "recognizer", [recognizer], losses, epochs=settings.epochs, steps=batches,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
     return recognizer
 

@@ -31,7 +31,7 @@ class SmallTraining:
     Attributes:
         weights: what the recognizer's backbone starts from: ``random``, or a file of weights.
         backbone: how the recognizer's backbone learns the videos' labels.
-        skim: how the skim network learns to foretell the backbone's features.
+        skim: how the backbone's features are distilled into the skim network.
     """
 
     weights: str = "random"
@@ -64,8 +64,8 @@ def train_small_networks(
             found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network", name)
             if overwrite and found != name:
                 raise CacheError(
-                    f"cache {cache.path}: its {array} was computed by {found}, which this command does not "
-                    "replace; build another cache with --skim none --embedding none"
+                    f"cache {cache.path}: its {array} was computed by {found}, which is not replaced by "
+                    "a small network; expected a cache that was built without skim and embedding networks"
                 )
         if overwrite or EMBEDDING not in cache:
             start = {"weights": settings.weights_record(), **asdict(settings.backbone)}

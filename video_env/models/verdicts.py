@@ -20,7 +20,7 @@ class Verdicts:
     """The recognizer's verdicts on sets of candidate frames of one split's videos.
 
     They are looked up in the cache's subset table where there is one (T ≤ 12), else computed from the
-    cached embeddings. All methods take ``video``, int64 [B], positions within the split, and
+    cached embeddings. All methods take ``video``, int64 [B], numbers within the split, and
     ``chosen``, bool or 0/1 [B, T]; ``number``, int64 [B], is the chosen subset's (see ``subset_bits``),
     used where there are tables.
     """

@@ -37,8 +37,7 @@ def joined(device: str) -> Iterator[str]:
         if device not in ("auto", "cuda") or own >= torch.cuda.device_count():
             raise InputError(
                 f"device {device!r}: {os.environ['LOCAL_WORLD_SIZE']} processes on "
-                f"{torch.cuda.device_count()} GPUs; expected auto, and no more processes than GPUs "
-                "(torchrun --nproc-per-node)"
+                f"{torch.cuda.device_count()} GPUs; expected auto, and no more processes than GPUs"
             )
         device = f"cuda:{own}"
         torch.cuda.set_device(own)
