@@ -1,9 +1,8 @@
 """Tables of saved results: the directives ``results`` and ``trainings``.
 
-``{results} FILE`` shows rows of a comparison's summary. Each line names a method, and shows it with its
-variants ("OCSampler" also shows "OCSampler, budget"); after a bar it may name a setting. A line that nothing
-in the file fits is a warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least and
-the largest.
+``{results} FILE`` shows rows of a comparison's summary. Each line names a method by its id; after a bar it may
+name columns of the setting, as in ``uniform | num_frames = 2``. A line that no row of the file fits is a
+warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least and the largest.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from _generate.tables import Cell, figure, table
+from video_env.evaluation.labels import setting_labels
+from video_env.evaluation.results import setting_columns
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOGGER = logging.getLogger(__name__)
@@ -62,16 +63,12 @@ class Results(_OfFile):
     has_content = True
 
     def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
-        if self.lacks(
-            frame, "method", "setting", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"
-        ):
+        if self.lacks(frame, "method", "title", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"):
             return []
         parts = []
         for line in filter(None, map(str.strip, self.content)):
             method, _, setting = (part.strip() for part in line.partition("|"))
-            fits = _is_variant(frame["method"], method)
-            if setting:
-                fits &= _is_variant(frame["setting"], setting)
+            fits = (frame["method"] == method) & _has_setting(frame, setting)
             if not fits.any():
                 self.warn(f"no row of {line!r}; methods: {', '.join(frame['method'].unique())}")
             parts.append(frame[fits])
@@ -80,14 +77,16 @@ class Results(_OfFile):
         if rows.empty:
             return []
         columns: dict[str, pd.Series] = {
-            "method": rows["method"],
-            "setting": rows["setting"],
+            "method": rows["title"],
+            "setting": setting_labels(rows),
             "top-1 (95% interval)": rows.apply(
                 lambda row: f"{row['top1']:.3f} ({row['top1_low']:.3f}–{row['top1_high']:.3f})", axis=1
             ),
             "GFLOPs per video": rows["gflops"].map(figure),
             "frames": rows["frames"].map(figure),
         }
+        if "difference_to_uniform" in rows and rows["difference_to_uniform"].notna().any():
+            columns["to uniform at equal GFLOPs"] = rows.apply(_difference, axis=1)
         for name, title, form in (
             ("share_of_oracle_gain", "of the oracle’s gain", lambda share: f"{share:.0%}".replace("-", "−")),
             ("training_seconds", "training, s", lambda seconds: f"{seconds:.0f}" if seconds else ""),
@@ -123,9 +122,23 @@ class Trainings(_OfFile):
         return [table(header, rows, caption=self.caption(text))]
 
 
-def _is_variant(names: pd.Series, name: str) -> pd.Series:
-    """Which are this name, or this name, a comma and more."""
-    return (names == name) | names.str.startswith(f"{name},")
+def _has_setting(frame: pd.DataFrame, words: str) -> pd.Series:
+    """Which rows have the values in ``num_frames = 2, patch_size = 36``; bool [rows]."""
+    fits = pd.Series(True, frame.index)
+    for part in filter(None, map(str.strip, words.split(","))):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in setting_columns(frame):
+            return pd.Series(False, frame.index)
+        fits &= frame[name].astype(str).isin({value, f"{value}.0"})  # as pandas reads a column with gaps
+    return fits
+
+
+def _difference(row: pd.Series) -> str:
+    """Signed, with its interval; empty where there is none."""
+    if pd.isna(row["difference_to_uniform"]):
+        return ""
+    value, low, high = (row[f"difference_to_uniform{end}"] for end in ("", "_low", "_high"))
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
 
 
 def _spread(values: pd.Series) -> str:

@@ -56,8 +56,10 @@ def every_second(job: Job, settings: EverySecondSettings) -> list[Entry]:
         raise InputError(f"every-second: num_frames: found {settings.num_frames}, expected 1 to {most}")
     return [
         job.entry(
-            {"num_frames": count}, "FrameSelectOneStep-v0", EverySecond(count),
+            {"num_frames": count},
+            "FrameSelectOneStep-v0",
+            EverySecond(count),
             options={"num_frames": count, "observation": "index"},
         )
         for count in settings.num_frames
-    ]  # fmt: skip
+    ]
