@@ -138,7 +138,7 @@ def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cach
     needs = needing.index["needs"].iloc[needing.rows("test")].to_numpy()
     assert table["correct"].mean() >= 0.97
     assert (table["frames"] == needs).mean() >= 0.95
-    assert table["method"].iloc[0] == "OCSampler, budget"
+    assert table["method"].iloc[0] == "ocsampler-budget"
     assert table["cost_per_gflop"].eq(0.4).all()
     agent = OCSampler.load(tmp_path / "agent.pt", cache=needing, device="cpu")
     spent = table["gflops"] - table["frames"] * GFLOPS["embedding"]
