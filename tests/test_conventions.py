@@ -192,7 +192,7 @@ READINGS = {
     "pickle": lambda info: pickle.loads(pickle.dumps(info)),
     "set": lambda info: _updated(info, {"more": 1}),
     "json": lambda info: json.loads(json.dumps(info, default=dict_or_listed)),
-    "json, in Python": lambda info: json.loads(json.dumps(info, default=_listed, indent=1)),
+    "json, in Python": lambda info: json.loads("".join(json.JSONEncoder(default=_listed).iterencode(info))),
 }
 
 

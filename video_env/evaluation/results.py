@@ -58,7 +58,7 @@ NEEDED = ("method", "title", "family", "seed", "split", "data", "video", "correc
 
 def setting_columns(table: pd.DataFrame) -> list[str]:
     """The columns of a table that make up the setting, in its order."""
-    return [name for name in table if name not in COLUMNS and not str(name).startswith("seconds_to_")]
+    return [str(name) for name in table if name not in COLUMNS and not str(name).startswith("seconds_to_")]
 
 
 def point_columns(table: pd.DataFrame) -> list[str]:
