@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare.entries import saved_entry
 from report import alternating_seconds, median_ratio, write_report
 
 from baselines.sb3 import SB3Policy
 from video_env.cache.store import Cache
+from video_env.evaluation import registry
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Policy
 from video_env.models.device import resolve_device
@@ -94,16 +94,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     cache = Cache(options.run / "cache")
+    registry.load()
+    kinds, agents = registry.AGENT_KINDS, options.run / "agents"
     entries = {
-        "OCSampler": saved_entry(options.run / "agents" / "ocsampler-2.pt", cache),
-        "MaskablePPO": saved_entry(options.run / "agents" / "maskable-ppo-4.zip", cache),
+        "OCSampler": kinds["ocsampler"].entry(cache=cache, agent=agents / "ocsampler-2.pt"),
+        "MaskablePPO": kinds["sb3"].entry(cache=cache, agent=agents / "maskable-ppo-4.zip"),
     }
     results: dict[str, float] = {}
-    for name, entry in entries.items():
+    for entry in entries.values():
         table = evaluate(entry, cache, "test")
-        results[f"{name}, {entry.setting}: top-1"] = float(table["correct"].mean())
-        results[f"{name}, {entry.setting}: GFLOPs per video"] = float(table["gflops"].mean())
-        results[f"{name}, {entry.setting}: frames"] = float(table["frames"].mean())
+        results[f"{entry.label}: top-1"] = float(table["correct"].mean())
+        results[f"{entry.label}: GFLOPs per video"] = float(table["gflops"].mean())
+        results[f"{entry.label}: frames"] = float(table["frames"].mean())
     work = Recognition(cache, cache.rows("test"))
     one, many = entries["OCSampler"].policy, entries["MaskablePPO"].policy
     assert isinstance(many, SB3Policy)
