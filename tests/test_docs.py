@@ -117,9 +117,12 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 def code(page: Path) -> Iterator[tuple[str, str]]:
     """The language and text of every block of code, and every code span as one of bash."""
-    text, blocks = page.read_text(), re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
-    for _, language, block in blocks.findall(text):
-        yield language, block
+    text, blocks = (
+        page.read_text(),
+        re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL),
+    )
+    for indent, _, language, block in blocks.findall(text):
+        yield language, re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", blocks.sub("", text)):
         yield "bash", re.sub(r"\s+", " ", span)
 
@@ -179,7 +182,7 @@ def test_commands_exist_with_their_options(monkeypatch: pytest.MonkeyPatch) -> N
         assert known, written
         for option in rest:
             if re.match(r"--[a-z]", option):
-                assert option.partition("=")[0] in re.findall(r"--[\w.-]+", known), written
+                assert option.partition("=")[0] in re.findall(r"--[a-z][\w.-]*", known), written
 
 
 @cached
