@@ -16,7 +16,6 @@ import torch
 import video_env  # noqa: F401  (registers the environments)
 from agents.adafocus.agent import AdaFocus
 from agents.adafocus.methods import entry_of, train_to_folder
-from agents.adafocus.patch_ppo import standardised_returns
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
     PUBLISHED,
@@ -26,6 +25,7 @@ from agents.adafocus.settings import (
     PolicyTraining,
     RandomPatchTraining,
 )
+from agents.common.returns import standardised_returns
 from baselines.features import GlanceFeatures
 from baselines.patches import greedy_oracle, most_moving_patches
 from baselines.sb3 import SB3Settings

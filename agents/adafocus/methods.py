@@ -11,10 +11,10 @@ from typing import Any
 
 from agents.adafocus.agent import METHODS as STAGES
 from agents.adafocus.agent import AdaFocus
-from agents.adafocus.released import ReleasedAdaFocus
+from agents.adafocus.released import flattened, load_adafocus
 from agents.adafocus.settings import CLASSIFIER, AdaFocusSettings
 from agents.common.released_caches import as_numbered, is_own_network, require_input
-from agents.released import load_released
+from agents.common.released_checkpoints import load_checkpoint
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
@@ -236,8 +236,7 @@ def build_released_cache(
         patch_size: Side of a patch in pixels.
         device: auto, cpu, cuda:0, ...
     """
-    network = load_released("adafocus", checkpoint, patch_size=patch_size)
-    assert isinstance(network, ReleasedAdaFocus)
+    network = load_checkpoint("adafocus", load_adafocus, checkpoint, prepare=flattened, patch_size=patch_size)
     require_input(settings)
     cache = build_cache(as_numbered(annotations, network.classifier.classes, checkpoint), out, settings)
     weights = f"sha256:{sha256_of(checkpoint)}"
@@ -256,8 +255,7 @@ def evaluate_released(cache: Cache, checkpoint: Path, patch_size: int = 128, dev
         patch_size: Side of a patch in pixels.
         device: auto, cpu, cuda:0, ...
     """
-    system = load_released("adafocus", checkpoint, patch_size=patch_size)
-    assert isinstance(system, ReleasedAdaFocus)
+    system = load_checkpoint("adafocus", load_adafocus, checkpoint, prepare=flattened, patch_size=patch_size)
     agent = AdaFocus.from_released(system, cache, device=device)
     if not is_own_network(cache, NAME, checkpoint):
         print(f"the classifier is that of {cache.path}, not the checkpoint's own")

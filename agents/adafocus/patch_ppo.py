@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from agents.adafocus.patch_policy import PatchPolicy
+from agents.common.returns import standardised_returns
 from video_env.envs.patch_select import PatchSelect
 from video_env.errors import InputError
 
@@ -86,18 +87,6 @@ def roll_out(
     confidence = task.describe(state)["confidence"].mean()
     taken = log_probabilities.gather(-1, actions[..., None])[..., 0]
     return Rollout(actions, taken, torch.from_numpy(np.stack(rewards)).to(taken), float(confidence))
-
-
-def standardised_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Discounted returns of rewards [T, B], standardised over the whole batch (unbiased deviation plus
-    1e-5), as released."""
-    returns = torch.empty_like(rewards)
-    following = torch.zeros_like(rewards[0])
-    for step in reversed(range(len(rewards))):
-        following = rewards[step] + gamma * following
-        returns[step] = following
-    deviation = returns.std(correction=min(1, returns.numel() - 1))  # of a single return: 0
-    return (returns - returns.mean()) / (deviation + 1e-5)
 
 
 def ppo_loss(

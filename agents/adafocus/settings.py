@@ -10,11 +10,11 @@ from video_env.envs.patch_select import REWARDS
 from video_env.errors import require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
 from video_env.models.classifiers import CLASSIFIERS, ClassifierName
+from video_env.models.optimise import OptimiserName
 
 NETWORKS, RANDOM_PATCHES, POLICY, CLASSIFIER = range(4)
 """The stages' numbers."""
 
-OptimiserName = Literal["adamw", "sgd"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 

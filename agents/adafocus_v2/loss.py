@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from agents.adafocus.patch_ppo import standardised_returns
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.settings import Ingredients
+from agents.common.returns import standardised_returns
 from video_env.models.classifiers import loss_at_every_step
 
 EXPLORATION, DISCOUNT = 0.1, 0.7

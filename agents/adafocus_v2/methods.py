@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.adafocus_v2.agent import AdaFocusV2
-from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.adafocus_v2.released import load_adafocus_v2
 from agents.adafocus_v2.settings import AdaFocusV2Settings
 from agents.common.released_caches import as_numbered, require_input
-from agents.released import load_released
+from agents.common.released_checkpoints import load_checkpoint
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
@@ -242,8 +242,7 @@ def build_released_cache(
         patch_size: Side of a patch in pixels.
         device: auto, cpu, cuda:0, ...
     """
-    network = load_released("adafocus-v2", checkpoint, patch_size=patch_size)
-    assert isinstance(network, AdaFocusV2Network)
+    network = load_checkpoint("adafocus-v2", load_adafocus_v2, checkpoint, patch_size=patch_size)
     require_input(settings, network.num_frames)
     return build_cache(as_numbered(annotations, network.classes, checkpoint), out, settings)
 
@@ -266,8 +265,7 @@ def evaluate_released(
         exit: Rule of the exit.
         device: auto, cpu, cuda:0, ...
     """
-    network = load_released("adafocus-v2", checkpoint, patch_size=patch_size)
-    assert isinstance(network, AdaFocusV2Network)
+    network = load_checkpoint("adafocus-v2", load_adafocus_v2, checkpoint, patch_size=patch_size)
     agent = AdaFocusV2.from_released(network, cache, device=device)
     if gflops is not None:
         agent.calibrate()

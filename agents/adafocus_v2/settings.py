@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.adafocus.settings import OptimiserName
 from agents.adafocus_v2.augmentation import Augmentation
 from agents.adafocus_v2.point_policies import POLICIES, PolicyName
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
+from video_env.models.optimise import OptimiserName
 
 
 @dataclass(frozen=True)

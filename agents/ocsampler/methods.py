@@ -9,10 +9,10 @@ from typing import Any
 
 from agents.common.agent_files import read_agent
 from agents.common.released_caches import as_numbered, is_own_network, require_frames_kept
+from agents.common.released_checkpoints import load_checkpoint
 from agents.ocsampler.agent import PARTS, OCSampler
-from agents.ocsampler.released import ReleasedOCSampler
+from agents.ocsampler.released import load_ocsampler
 from agents.ocsampler.settings import OCSamplerSettings
-from agents.released import load_released
 from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
@@ -258,8 +258,7 @@ def build_released_cache(
         device: auto, cpu, cuda:0, ...
     """
     require_frames_kept(settings)
-    network = load_released("ocsampler", checkpoint, num_frames=1, shift_div=shift_div)
-    assert isinstance(network, ReleasedOCSampler)
+    network = load_checkpoint("ocsampler", load_ocsampler, checkpoint, num_frames=1, shift_div=shift_div)
     annotations = as_numbered(annotations, int(network.recognizer.config["classes"]), checkpoint)
     weights = f"sha256:{sha256_of(checkpoint)}"
     encoders = {
@@ -285,8 +284,9 @@ def evaluate_released(
         shift_div: Fold of the temporal shift; 8 for Mini-Kinetics.
         device: auto, cpu, cuda:0, ...
     """
-    network = load_released("ocsampler", checkpoint, num_frames=num_frames, shift_div=shift_div)
-    assert isinstance(network, ReleasedOCSampler)
+    network = load_checkpoint(
+        "ocsampler", load_ocsampler, checkpoint, num_frames=num_frames, shift_div=shift_div
+    )
     agent = OCSampler.from_released(network, cache, device=device)
     if not is_own_network(cache, NAME, checkpoint):
         print(f"the recognizer is that of {cache.path}, not the checkpoint's own")

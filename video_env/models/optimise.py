@@ -23,8 +23,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+OptimiserName = Literal["adamw", "sgd"]
+
+
 def build_optimiser(
-    name: Literal["adamw", "sgd"],
+    name: OptimiserName,
     groups: list[tuple[nn.Module, float]],
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
