@@ -1,9 +1,13 @@
 """Tables of saved results: the directives ``results`` and ``trainings``.
 
-``{results} FILE`` shows rows of a comparison's summary. Each line names a method, and shows it with its
-variants ("OCSampler" also shows "OCSampler, budget"); after a bar it may name a setting. A line that nothing
-in the file fits is a warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least and
-the largest.
+``{results} FILE`` shows rows of a comparison's summary. Each line is a method's id, or ``family:`` and a
+family, which shows all its methods; after a bar it may say a setting:
+
+    uniform | num_frames=2
+    family:ocsampler
+
+A line that fits no row is a warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least
+and the largest value.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from _generate.tables import Cell, figure, table
+from video_env.evaluation.labels import method_labels, setting_labels
+from video_env.evaluation.tables import read_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOGGER = logging.getLogger(__name__)
-NAMES = {"top1": "top-1", "training_seconds": "training, s", "training seconds": "training, s"}
+NAMES = {"top1": "top-1", "training_seconds": "training, s"}
 
 
 class _OfFile(SphinxDirective):
@@ -35,7 +41,7 @@ class _OfFile(SphinxDirective):
         if not file.is_file():
             return self.warn(f"no file docs/results/{file.name}")
         self.env.note_dependency(str(file))
-        return self.shown(pd.read_csv(file))
+        return self.shown(read_table(file))
 
     def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
         raise NotImplementedError
@@ -45,7 +51,7 @@ class _OfFile(SphinxDirective):
         return []
 
     def lacks(self, frame: pd.DataFrame, *columns: str) -> bool:
-        """Whether columns are missing, which is warned of."""
+        """Warn of columns that are missing, and say whether there are such."""
         missing = [column for column in columns if column not in frame]
         if missing:
             self.warn(f"no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
@@ -63,15 +69,16 @@ class Results(_OfFile):
 
     def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
         if self.lacks(
-            frame, "method", "setting", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"
+            frame, "method", "title", "family", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"
         ):
             return []
         parts = []
         for line in filter(None, map(str.strip, self.content)):
             method, _, setting = (part.strip() for part in line.partition("|"))
-            fits = _is_variant(frame["method"], method)
-            if setting:
-                fits &= _is_variant(frame["setting"], setting)
+            of_family = method.startswith("family:")
+            fits = frame["family" if of_family else "method"] == method.removeprefix("family:")
+            for part in filter(None, setting.split(",")):
+                fits &= _has(frame, *(word.strip() for word in part.partition("=")[::2]))
             if not fits.any():
                 self.warn(f"no row of {line!r}; methods: {', '.join(frame['method'].unique())}")
             parts.append(frame[fits])
@@ -80,8 +87,8 @@ class Results(_OfFile):
         if rows.empty:
             return []
         columns: dict[str, pd.Series] = {
-            "method": rows["method"],
-            "setting": rows["setting"],
+            "method": rows["method"].map(method_labels(frame)),
+            "setting": setting_labels(rows),
             "top-1 (95% interval)": rows.apply(
                 lambda row: f"{row['top1']:.3f} ({row['top1_low']:.3f}–{row['top1_high']:.3f})", axis=1
             ),
@@ -101,8 +108,10 @@ class Results(_OfFile):
 
 
 class Trainings(_OfFile):
-    """Means over a file's rows of one name, with the least and the largest; ``:by:`` names the column of
-    names, ``:show:`` the columns shown, separated by semicolons."""
+    """Means of a file's columns by method, or by another column, with the least and the largest value.
+
+    ``:by:`` is the column whose values become rows; ``:show:`` the columns to show, separated by semicolons.
+    """
 
     option_spec: ClassVar[dict[str, Any]] = {
         "by": directives.unchanged_required,
@@ -114,8 +123,9 @@ class Trainings(_OfFile):
         columns = [column.strip() for column in self.options["show"].split(";")]
         if self.lacks(frame, by, "seed", *columns):
             return []
+        labels = method_labels(frame) if by == "method" else {}
         rows = [
-            [str(name), *(_spread(group[column]) for column in columns)]
+            [labels.get(str(name), str(name)), *(_spread(group[column]) for column in columns)]
             for name, group in frame.groupby(by, sort=False)
         ]
         header = [by, *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
@@ -123,9 +133,12 @@ class Trainings(_OfFile):
         return [table(header, rows, caption=self.caption(text))]
 
 
-def _is_variant(names: pd.Series, name: str) -> pd.Series:
-    """Which are this name, or this name, a comma and more."""
-    return (names == name) | names.str.startswith(f"{name},")
+def _has(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
+    """Of each row, whether its column has this value; of no row where there is no such column."""
+    if column not in frame:
+        return pd.Series(False, frame.index)
+    values = frame[column]
+    return values == (float(value) if pd.api.types.is_numeric_dtype(values) else value)
 
 
 def _spread(values: pd.Series) -> str:
