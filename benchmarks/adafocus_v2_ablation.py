@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from compare.entries import adafocus_v2_entry, train_adafocus_v2
 
+from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2.methods import entry_of, train_to_folder
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate
@@ -44,8 +45,9 @@ def main() -> None:
         for seed in range(options.seeds):
             cache = Cache(options.run / f"seed-{seed}" / "cache")
             folder = options.run / "ablation" / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            agent = train_adafocus_v2(cache, replace(settings, seed=seed), folder)
-            table = evaluate(adafocus_v2_entry(agent), cache, "test")
+            train_to_folder(cache, replace(settings, seed=seed), folder)
+            agent = AdaFocusV2.load(folder / "agent.pt", cache=cache)
+            table = evaluate(entry_of(agent), cache, "test")
             points = np.concatenate(table["patches"].to_list()).reshape(-1, 2)
             room = agent.network.frame_size - agent.network.patch_size
             spread = float(points.std(axis=0).mean()) * room

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare.entries import saved_entry
 from report import alternating_seconds, median_ratio, write_report
 
+from agents.ocsampler import methods as ocsampler
+from baselines import methods as baselines
 from baselines.sb3 import SB3Policy
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate
@@ -95,15 +96,15 @@ def main() -> None:
     options = parser.parse_args()
     cache = Cache(options.run / "cache")
     entries = {
-        "OCSampler": saved_entry(options.run / "agents" / "ocsampler-2.pt", cache),
-        "MaskablePPO": saved_entry(options.run / "agents" / "maskable-ppo-4.zip", cache),
+        "OCSampler": ocsampler.evaluate_agent(cache, options.run / "agents" / "ocsampler-2.pt"),
+        "MaskablePPO": baselines.evaluate_agent(cache, options.run / "agents" / "maskable-ppo-4.zip"),
     }
     results: dict[str, float] = {}
-    for name, entry in entries.items():
+    for entry in entries.values():
         table = evaluate(entry, cache, "test")
-        results[f"{name}, {entry.setting}: top-1"] = float(table["correct"].mean())
-        results[f"{name}, {entry.setting}: GFLOPs per video"] = float(table["gflops"].mean())
-        results[f"{name}, {entry.setting}: frames"] = float(table["frames"].mean())
+        results[f"{entry.label}: top-1"] = float(table["correct"].mean())
+        results[f"{entry.label}: GFLOPs per video"] = float(table["gflops"].mean())
+        results[f"{entry.label}: frames"] = float(table["frames"].mean())
     work = Recognition(cache, cache.rows("test"))
     one, many = entries["OCSampler"].policy, entries["MaskablePPO"].policy
     assert isinstance(many, SB3Policy)

@@ -149,7 +149,7 @@ def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any
             "shows": {kind: method in on[kind] for kind in of_kind if method in of_kind[kind]},
             "points": [point(row) for row in group.sort_values("gflops").to_dict("records")],
         }
-        for method, group in summary.groupby("method", sort=False)
+        for method, group in ((str(id), group) for id, group in summary.groupby("method", sort=False))
     ]
     return {"metrics": metrics, "methods": methods}
 
@@ -290,8 +290,8 @@ def _plain_table(table: pd.DataFrame | None, headings: Mapping[str, str]) -> dic
         return None
     columns = _point_cells(table)
     named = {"method", "title", "family", *setting_columns(table)}
-    for name in (name for name in table if name not in named):
-        heading = headings.get(name, str(name).replace("_", " "))
+    for name in (name for name in map(str, table.columns) if name not in named):
+        heading = headings.get(name, name.replace("_", " "))
         columns[heading] = (
             _cells(table[name], "{:,.4g}")
             if pd.api.types.is_numeric_dtype(table[name])

@@ -17,9 +17,7 @@ class Methods(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         registry.load()
-        rows = [
-            [nodes.literal(one.id, one.id), one.title, one.about] for one in registry.methods().values()
-        ]
+        rows = [[nodes.literal(one.id, one.id), one.title, one.about] for one in registry.methods().values()]
         return [table(["id", "title", "what it does"], rows, texts=3)]
 
 

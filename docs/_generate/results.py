@@ -6,8 +6,8 @@ family, which shows all its methods; after a bar it may say a setting:
     uniform | num_frames=2
     family:ocsampler
 
-A line that fits no row is a warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least
-and the largest value.
+A line that fits no row is a warning. ``{trainings} FILE`` shows means over seeds, with the least and the
+largest value.
 """
 
 from __future__ import annotations
