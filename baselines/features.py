@@ -25,7 +25,7 @@ class FeatureTable:
     """Features by row: one copy on each device, whoever asks for it.
 
     It is no module: a policy has several extractors (actor, critic, their targets), which share it, and
-    neither a saved model nor a copied one shall hold it.
+    neither a saved model nor a copied one holds it.
 
     Args:
         features: [rows, ...].

@@ -13,7 +13,7 @@ from baselines.heuristics import HEURISTICS, FixedSubsets, check_num_frames, uni
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, FixedPatches
 from baselines.sb3 import ALGORITHMS, AlgorithmName, EnvironmentName, SB3Policy, SB3Settings
-from baselines.sb3_files import load_sb3, read_sb3_record, require_shapes, train_to_file
+from baselines.sb3_files import load_sb3, read_sb3_record, require_fits, train_to_file
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.patch_sizes import patch_setting, sizes_to_choose
@@ -307,8 +307,7 @@ def point_of(file: Path, cache: Cache, *, device: str = "auto") -> dict[str, Any
     """
     record = read_sb3_record(file)
     settings = record.settings
-    require_shapes(file, record, cache)
-    cache.require_sources(record.sees, of=f"model {file}")
+    require_fits(file, record, cache)
     policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
     return {
         "setting": settings.setting(cache), "environment": settings.environment_id, "policy": policy,

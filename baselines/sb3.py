@@ -160,7 +160,7 @@ class SB3Settings:
     def tuned(self) -> Tuned:
         """The tuned settings, with what is set here instead."""
         tuned = read_tuned(ALGORITHMS[self.algorithm].tuned, self.environment_id)
-        # With stops the rewards are increments, which shall sum up to the whole aim.
+        # With stops the rewards are increments, which have to sum up to the whole aim.
         own = {"gamma": 1.0} if self.allow_exit else {}
         return replace(
             tuned,

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from baselines.sb3 import PATCHES, SB3Settings, build, make_environments, train_sb3
+from baselines.sb3 import SB3Settings, build, make_environments, train_sb3
 from baselines.tuned import Tuned, tuned_from
 from video_env.cache.store import Cache
 from video_env.errors import InputError
@@ -173,24 +173,26 @@ def read_sb3_record(file: Path) -> SB3Record:
     return SB3Record(**{**found, "settings": settings, "tuned": tuned})
 
 
-def require_shapes(file: Path, record: SB3Record, cache: Cache) -> None:
-    """Raise InputError unless the model observes what the cache gives, and its actions are those there."""
+def require_fits(file: Path, record: SB3Record, cache: Cache) -> None:
+    """Raise InputError unless the model observes what a cache gives, made by the networks that it was trained
+    on, and its actions are those there.
+
+    Args:
+        file: the model.
+        record: beside it.
+        cache: what it will act on.
+
+    Raises:
+        InputError: see above.
+        CacheError: the cache lacks an array that the model observes.
+    """
     environment = make_environments(cache, record.settings, _any_split(cache), 1)
-    expected = _shapes(environment.observation_space, environment.action_space)
-    if record.shapes == expected:
-        return
-    if "state" not in expected:
-        trained = record.shapes.get("selected", ["unknown"])[0]
+    found = _shapes(environment.observation_space, environment.action_space)
+    if different := difference(found, record.shapes):
         raise InputError(
-            f"model {file}: trained on {trained} candidate frames, cache {cache.path} has "
-            f"{cache.num_candidates}"
+            f"model {file}: does not fit cache {cache.path} in what it observes or does: {different}"
         )
-    actions, positions = record.shapes.get("actions"), expected["actions"]
-    raise InputError(
-        f"model {file}: trained on a classifier's state of {record.shapes.get('state')} and {actions} "
-        f"actions, cache {cache.path} has {expected['state']} and {positions} "
-        f"{'positions' if record.settings.environment_id == PATCHES else 'coordinates'}"
-    )
+    cache.require_sources(record.sees, of=f"model {file}")
 
 
 def load_sb3(

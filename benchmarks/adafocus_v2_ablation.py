@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from agents.adafocus_v2.agent import AdaFocusV2
+from agents.adafocus_v2 import AdaFocusV2
 from agents.adafocus_v2.methods import entry_of, train_to_folder
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients
 from video_env.cache.store import Cache

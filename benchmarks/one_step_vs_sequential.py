@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from report import alternating_seconds, median_ratio, write_report
 
-from agents.ocsampler import methods as ocsampler
-from baselines import methods as baselines
 from baselines.sb3 import SB3Policy
 from video_env.cache.store import Cache
+from video_env.evaluation import registry
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Policy
 from video_env.models.device import resolve_device
@@ -95,9 +94,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     cache = Cache(options.run / "cache")
+    registry.load()
+    kinds, agents = registry.AGENT_KINDS, options.run / "agents"
     entries = {
-        "OCSampler": ocsampler.evaluate_agent(cache, options.run / "agents" / "ocsampler-2.pt"),
-        "MaskablePPO": baselines.evaluate_agent(cache, options.run / "agents" / "maskable-ppo-4.zip"),
+        "OCSampler": kinds["ocsampler"].entry(cache=cache, agent=agents / "ocsampler-2.pt"),
+        "MaskablePPO": kinds["sb3"].entry(cache=cache, agent=agents / "maskable-ppo-4.zip"),
     }
     results: dict[str, float] = {}
     for entry in entries.values():

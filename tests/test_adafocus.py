@@ -487,7 +487,7 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
         train_to_file(other, ppo, tmp_path / "ppo.zip", device="cpu")
     nine, four = (write_patch_cache(tmp_path / f"{count}", num_positions=count) for count in (9, 4))
     train_to_file(nine, ppo, tmp_path / "nine.zip", device="cpu")
-    with pytest.raises(InputError, match="and 9 actions, cache .* and 4 positions"):
+    with pytest.raises(InputError, match="does not fit cache .*actions 4 there, 9 asked for"):
         saved(tmp_path / "nine.zip", four, device="cpu")
     # Without the file of stage 1, its patches would be those of another one.
     derive(trained.patch_cache, tmp_path / "gone" / "cache", ["frames"], networks=True)  # type: ignore[arg-type]

@@ -317,7 +317,7 @@ def test_saved_and_loaded_it_decides_the_same(
         ):
             assert np.array_equal(own, other)
     other = write_frames(tmp_path / "other", videos=20, num_frames=5)
-    with pytest.raises(InputError, match="num_frames 3, the cache 5"):
+    with pytest.raises(InputError, match="does not fit cache .*num_frames 5 there, 3 asked for"):
         AdaFocusV2.load(tmp_path / "agent.pt", cache=other)
     (tmp_path / "bad.pt").write_bytes(b"no agent")
     with pytest.raises(InputError, match="not a readable agent"):
@@ -400,10 +400,16 @@ def test_commands_from_frames_to_a_result(
                  "--precision", "bfloat16", "--policy", "fully_connected", "--validate"]  # fmt: skip
     assert main(arguments) == 0
     agent = AdaFocusV2.load(tmp_path / "agent" / "agent.pt", cache=frames_cache)
-    evaluating = ["evaluate", f"{frames_cache.path}", "--policy", f"{tmp_path / 'agent' / 'agent.pt'}"]
+    evaluating = [
+        "evaluate",
+        "adafocus-v2",
+        f"{frames_cache.path}",
+        "--agent",
+        f"{tmp_path / 'agent' / 'agent.pt'}",
+    ]
     assert main([*evaluating, "--out", f"{tmp_path / 'all.parquet'}"]) == 0
     table = pd.read_parquet(tmp_path / "all.parquet")
-    assert set(table["method"]) == {"AdaFocusV2, fully connected policy"}
+    assert set(table["title"]) == {"AdaFocusV2, fully connected policy"}
     assert (table["exit_after"] == 3).all()
     assert (table["patches"].map(len) == 6).all()
     budget = f"{agent.gflops / 2}"
@@ -418,18 +424,22 @@ def test_commands_from_frames_to_a_result(
     ]
     assert main([*within, "--out", f"{tmp_path / 'exit.parquet'}"]) == 0
     left = pd.read_parquet(tmp_path / "exit.parquet")
-    assert set(left["method"]) == {
-        "AdaFocusV2, fully connected policy, exit by confidence, geometric, every 1"
-    }
+    assert left[
+        ["method", "title", "exit_criterion", "exit_schedule"]
+    ].drop_duplicates().to_numpy().tolist() == [
+        ["adafocus-v2-exit", "AdaFocusV2, fully connected policy, exit", "confidence", "geometric"]
+    ]
     assert (left["selected"].map(len) == left["exit_after"]).all()
     assert left["gflops"].mean() < table["gflops"].mean()
     capsys.readouterr()
     for extra, message in (
         (["--gflops", "9"], "found a budget of 9"),
-        (["--cost-per-gflop", "1"], "no frame-number"),
+        (["--exit.criterion", "confidence"], "found a rule without a budget"),
     ):
         assert main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", *extra]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # an option of another kind of agent
+        main([*evaluating, "--out", f"{tmp_path / 'no.parquet'}", "--cost-per-gflop", "1"])
 
 
 def test_compare_puts_both_versions_side_by_side(
@@ -438,7 +448,7 @@ def test_compare_puts_both_versions_side_by_side(
     short = ["networks.epochs", "random-patches.epochs", "policy.epochs", "fine-tuning.epochs"]
     first, second = "--adafocus.training", "--adafocus-v2.training"
     arguments = [
-        "compare", "adafocus", "adafocus-v2", "--path", f"{frames_cache.path}", "--out", f"{tmp_path / 'out'}",
+        "compare", f"{frames_cache.path}", "--methods", "adafocus", "adafocus-v2", "--out", f"{tmp_path / 'out'}",
         f"{first}.networks.method", "classify", f"{first}.glance-size", "16", "--jobs", "1",
         *(word for name in short for word in (f"{first}.{name}", "1")), f"{second}.epochs", "2",
         "--adafocus.patch-sizes", "12", "--adafocus-v2.patch-sizes", "12", "--adafocus-v2.exit-sizes", "12",
@@ -446,8 +456,8 @@ def test_compare_puts_both_versions_side_by_side(
     ]  # fmt: skip
     assert main(arguments) == 0
     training = pd.read_csv(tmp_path / "out" / "training.csv").set_index("method")
-    assert training["stages"].to_dict() == {"AdaFocus, stage 2": 2, "AdaFocus": 3, "AdaFocusV2": 1}
-    assert training["training_seconds"]["AdaFocus"] > training["training_seconds"]["AdaFocus, stage 2"] > 0
+    assert training["stages"].to_dict() == {"adafocus-stage-2": 2, "adafocus": 3, "adafocus-v2": 1}
+    assert training["training_seconds"]["adafocus"] > training["training_seconds"]["adafocus-stage-2"] > 0
     learning = pd.read_csv(tmp_path / "out" / "learning.csv")
     assert learning.groupby("method").size().to_dict() == {"AdaFocus": 2, "AdaFocusV2": 2}
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
-from compare.demo import DemoSettings, run_demo
 from PIL import Image
 
 from agents.adafocus.settings import (
@@ -23,6 +22,7 @@ from agents.adafocus_v2.settings import AdaFocusV2Settings
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.sb3 import SB3Settings
 from compare.command_line.main import COMMANDS, main
+from compare.demonstration import DataSettings, study
 from compare.run import Machine
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
@@ -65,11 +65,13 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
         "batch_size",
         32,
     )
-    for policy in ("uniform", "oracle", agents / "ocsampler.pt", agents / "ppo.zip"):
-        run("evaluate", cache, "--policy", policy, "--out", results / f"{Path(policy).stem}.parquet")
+    for name in ("uniform", "oracle"):
+        run("evaluate", name, cache, "--num-frames", 2, "--out", results / f"{name}.parquet")
+    for kind, file in (("ocsampler", "ocsampler.pt"), ("sb3", "ppo.zip")):
+        run("evaluate", kind, cache, "--agent", agents / file, "--out", results / f"{kind}.parquet")
     run("curve", results, "--out", tmp_path / "curve")
     summary = pd.read_csv(tmp_path / "curve" / "summary.csv")
-    assert set(summary["method"]) == {"uniform", "oracle", "OCSampler", "PPO"}
+    assert set(summary["method"]) == {"uniform", "oracle", "ocsampler", "ppo"}
     assert (tmp_path / "curve" / "curve.png").is_file()
     assert (agents / "ocsampler" / "progress.csv").is_file()
     run("selections", cache, "--results", results / "uniform.parquet", "--out", tmp_path / "selections.jsonl")
@@ -114,26 +116,29 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
     ]
     run("train", "sb3", agent / "cache", "--out", agent / "sac.zip", *sac)
     results = tmp_path / "results"
-    for policy in (
-        agent / "agent.pt",
-        agent / "sac.zip",
-        "random patch",
-        "most-moving patch",
-        "patch oracle",
-    ):
-        name = Path(policy).stem.replace(" ", "-")
-        run("evaluate", agent / "cache", "--policy", policy, "--out", results / f"{name}.parquet")
+    for kind, file in (("adafocus", "agent.pt"), ("sb3", "sac.zip")):
+        run("evaluate", kind, agent / "cache", "--agent", agent / file, "--out", results / f"{kind}.parquet")
+    for name in ("random-patch", "most-moving-patch", "patch-oracle"):
+        patches = [agent / "cache", "--patch-sizes", 20]
+        run("evaluate", name, *patches, "--out", results / f"{name}.parquet")
     run("curve", results, "--out", tmp_path / "curve")
     summary = pd.read_csv(tmp_path / "curve" / "summary.csv")
-    assert set(summary["setting"]) == {"20²"}
+    assert summary["patch_size"].eq(20).all()
     assert list(summary["method"]) == [
-        "random patch",
-        "most-moving patch",
-        "AdaFocus",
-        "SAC, any point",
-        "patch oracle",
+        "random-patch",
+        "most-moving-patch",
+        "adafocus",
+        "patch-sac",
+        "patch-oracle",
     ]
-    run("selections", agent / "cache", "--results", results / "agent.parquet", "--out", tmp_path / "s.jsonl")
+    run(
+        "selections",
+        agent / "cache",
+        "--results",
+        results / "adafocus.parquet",
+        "--out",
+        tmp_path / "s.jsonl",
+    )
     line = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[0])
     assert np.shape(line["patches"]) == (4, 2)
     assert len(line["frame_indices"]) == 4
@@ -150,7 +155,7 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
     capsys.readouterr()
     bad = list(map(str, ["cache", "add", cache, "--patch-size", 24, *weights]))
     assert main(bad) == 2
-    assert "has patches already, made from" in capsys.readouterr().err
+    assert "has patches already, made otherwise: " in capsys.readouterr().err
     assert main([*bad[:4], "49", *bad[5:]]) == 2
     assert "patch_size: found 49, expected 1 to 48" in capsys.readouterr().err
     bad[bad.index("small_glance")] = "mobilenet_v2"
@@ -190,7 +195,7 @@ def test_several_labels_per_video(tmp_path: Path, demo_videos: Path) -> None:
     assert Cache(cache).classes == tuple("01234")
     quick = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
     run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *quick)
-    run("evaluate", cache, "--policy", "all frames", "--out", tmp_path / "r.parquet")
+    run("evaluate", "all-frames", cache, "--out", tmp_path / "r.parquet")
     results = pd.read_parquet(tmp_path / "r.parquet")
     assert results["labels"].map(len).eq(2).all()
     run("curve", tmp_path / "r.parquet", "--out", tmp_path / "curve", "--metric", "mean_average_precision")
@@ -215,8 +220,8 @@ def test_torchvision_networks_from_weights_files(
     run("train", "recognizer", cache, "--hidden", 32, "--epochs", 2, "--consensus", "mean")
     assert ("subset_confidence" in Cache(cache)) == (num_candidates == 5)
     run("train", "ocsampler", cache, "--out", tmp_path / "agent.pt", "--epochs", 1, "--num-frames", 3)
-    run("evaluate", cache, "--policy", tmp_path / "agent.pt", "--out", tmp_path / "agent.parquet")
-    run("evaluate", cache, "--policy", "oracle", "--out", tmp_path / "oracle.parquet", "--num-frames", 3)
+    run("evaluate", "ocsampler", cache, "--agent", tmp_path / "agent.pt", "--out", tmp_path / "agent.parquet")
+    run("evaluate", "oracle", cache, "--out", tmp_path / "oracle.parquet", "--num-frames", 3)
     table = pd.read_parquet(tmp_path / "agent.parquet")
     cached = Cache(cache)
     # One file for both: the same network, weights and frames give the same features.
@@ -227,7 +232,7 @@ def test_torchvision_networks_from_weights_files(
     assert table["gflops"].iloc[0] == pytest.approx(skim + 3 * 0.0975, rel=0.05)
 
 
-QUICK = DemoSettings(
+QUICK = DataSettings(
     data=DemoData(train=40, validation=10, test=12),
     still_images=128,
     stills=ImageTraining(epochs=1),
@@ -294,13 +299,13 @@ def quick_methods() -> object:
 def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> None:
     registry.load()
     options = {"methods": METHODS, "method_settings": quick_methods(), "seeds": 2, "machine": Machine(jobs=1)}
-    summary = run_demo(tmp_path, QUICK, **options).table("summary")
+    summary = study(tmp_path, QUICK, **options).table("summary")
     assert summary is not None
     assert summary["seeds"].eq(2).all()
     assert {
-        "uniform", "oracle", "all frames", "early exit", "OCSampler", "OCSampler, budget", "PPO", "MaskablePPO",
-        "AdaFocus", "AdaFocus, stage 2", "AdaFocusV2", "random patch", "patch oracle", "PPO, patches",
-        "PPO, patches, exit", "SAC, any point", "AdaFocusV2, exit",
+        "uniform", "oracle", "all-frames", "early-exit", "ocsampler", "ocsampler-budget", "ppo", "maskable-ppo",
+        "adafocus", "adafocus-stage-2", "adafocus-v2", "random-patch", "patch-oracle", "patch-ppo",
+        "patch-ppo-exit", "patch-sac", "adafocus-v2-exit",
     } == set(summary["method"])  # fmt: skip
     for name in ("curve.png", "selections.png", "patches.png", "patch-curve.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
@@ -309,18 +314,18 @@ def test_demo_does_the_whole_job_and_picks_up_where_it_was(tmp_path: Path) -> No
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")
               if path.is_file() and path.suffix in (".mp4", ".npy", ".safetensors", ".pt", ".zip", ".parquet")}  # fmt: skip
     (tmp_path / "seed-1" / "results" / "ocsampler.parquet").unlink()
-    again = run_demo(tmp_path, QUICK, **options).table("summary")
+    again = study(tmp_path, QUICK, **options).table("summary")
     assert again is not None
     assert again["top1"].tolist() == summary["top1"].tolist()
     redone = {path.name for path, moment in before.items() if path.stat().st_mtime_ns != moment}
     # AdaFocus's agent is written anew, with the same content, when its trainings are looked through.
     assert redone <= {"ocsampler.parquet", "results.parquet"}
     with pytest.raises(InputError, match="holds a run with other settings"):
-        run_demo(tmp_path, replace(QUICK, still_images=64), **options)
+        study(tmp_path, replace(QUICK, still_images=64), **options)
 
 
 def test_contact_sheet(tmp_path: Path) -> None:
-    run("demo", "--show-data", "--out", tmp_path)
+    run("study", "--show-data", "--out", tmp_path)
     assert Image.open(tmp_path / "data.png").size == (12 * 96, 10 * 96)
 
 
@@ -331,12 +336,17 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["cache", "verify", "/nowhere"], "cache /nowhere: no such folder"),
         (["curve", "/nowhere", "--out", "x"], "results /nowhere: no such file or folder"),
         (["train", "recognizer", "/nowhere"], "cache /nowhere: no such folder"),
-        (["evaluate", "PACKAGED", "--policy", "best", "--out", "x.parquet"], "policy 'best': expected a saved agent's"),
-        (["evaluate", "PACKAGED", "--policy", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
-        (["evaluate", "PACKAGED", "--policy", "none.pt", "--gflops", "1", "--out", "x.parquet"], "agent none.pt: no such file"),
-        (["evaluate", "PACKAGED", "--policy", "uniform", "--num-frames", "13", "--out", "x.parquet"], "expected 1 to 12"),
-        (["evaluate", "PACKAGED", "--policy", "uniform", "--split", "dev", "--out", "x.parquet"], "no video of split 'dev'"),
-        (["evaluate", "PACKAGED", "--policy", "uniform", "--device", "cuda:9", "--out", "x.parquet"], "expected auto, cpu"),
+        (["evaluate", "PACKAGED", "--policy", "uniform", "--out", "x.parquet"], "is now written video-env evaluate uniform CACHE --out"),
+        (["evaluate", "PACKAGED", "--policy", "a.zip", "--out", "x.parquet"], "is now written video-env evaluate NAME CACHE --agent a.zip (NAME: sb3)"),
+        (["evaluate", "PACKAGED", "--policy", "a.pth", "--published", "adafocus", "--out", "x.parquet"], "evaluate released-adafocus CACHE --checkpoint a.pth"),
+        (["cache", "--videos", "v", "--annotations", "a.csv", "--out", "c", "--published", "ocsampler"], "is now a command of its own: video-env cache released-NAME"),
+        (["cache", "--videos", "v", "--annotations", "a.csv", "--out", "c", "--like=d"], "is now a command of its own: video-env cache like CACHE"),
+        (["cache", "build", "--videos", "v", "--annotations", "/nowhere", "--out", "c", "--skim", "none", "--skim-weights", "a.pth"], "annotation file /nowhere: no such file"),
+        (["evaluate", "ocsampler", "PACKAGED", "--agent", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
+        (["evaluate", "adafocus-v2", "PACKAGED", "--agent", "none.pt", "--gflops", "1", "--out", "x.parquet"], "agent none.pt: no such file"),
+        (["evaluate", "uniform", "PACKAGED", "--num-frames", "13", "--out", "x.parquet"], "expected 1 to 12"),
+        (["evaluate", "uniform", "PACKAGED", "--split", "dev", "--out", "x.parquet"], "no video of split 'dev'"),
+        (["evaluate", "uniform", "PACKAGED", "--device", "cuda:9", "--out", "x.parquet"], "expected auto, cpu"),
         (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--num-frames", "99"], "num_frames: found 99"),
         (["train", "adafocus", "/nowhere", "--out", "x"], "cache /nowhere: no such folder"),
         (["train", "adafocus", "PACKAGED", "--out", "x", "--patch-size", "0"], "patch_size: found 0"),
@@ -346,11 +356,11 @@ def test_contact_sheet(tmp_path: Path) -> None:
         (["selections", "PACKAGED", "--results", "/nowhere", "--out", "x"], "results /nowhere: no such file or folder"),
         (["train", "adafocus", "PACKAGED", "--out", "x", "--patch-size", "24"], "has patches of 36 pixels already"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--algorithm", "td3", "--hyperparameters", "noise_std", "much"], "td3 refuses them"),
-        (["demo", "--seeds", "0"], "seeds: found 0"),
+        (["study", "--seeds", "0"], "seeds: found 0"),
         (["train", "ocsampler", "PACKAGED", "--out", "agent"], "expected a name that ends in .pt"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--device", "cuda:3"], "expected auto, cpu"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--hyperparameters", "learning_rate", "-1"], "learning_rate: found -1"),
-        (["evaluate", "PACKAGED", "--policy", "random", "--seed", "-1", "--out", "x.parquet"], "seed: found -1"),
+        (["evaluate", "random", "PACKAGED", "--seed", "-1", "--out", "x.parquet"], "seed: found -1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(
@@ -375,13 +385,23 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {name} " in printed for name in COMMANDS)
     assert main(["fly"]) == 2
     capsys.readouterr()
-    assert main(["train", "--help"]) == 0
-    listed = [line[2:20].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert listed == [name for name in COMMANDS if name.startswith("train ")]
-    for name in COMMANDS:
-        with pytest.raises(SystemExit):
-            main([*name.split(), "--help"])
-        assert "usage: video-env" in capsys.readouterr().out
+    groups = {
+        "cache": ["build", "like", "released-ocsampler", "add", "verify", "extract"],
+        "train": ["recognizer", *registry.AGENT_KINDS],
+        "evaluate": [
+            *(one.id for one in registry.methods().values() if one.train is None),
+            *registry.AGENT_KINDS,
+        ],
+    }
+    for command in COMMANDS:
+        for words in ([command], *([command, name] for name in groups.get(command, ()))):
+            with pytest.raises(SystemExit) as ended:
+                main([*words, "--help"])
+            assert ended.value.code == 0
+            printed = capsys.readouterr().out
+            assert "usage: video-env" in printed
+            if words == [command]:
+                assert all(name in printed for name in groups.get(command, ()))
 
 
 def test_packaged_cache_is_whole() -> None:
@@ -399,7 +419,7 @@ def test_other_draws_of_the_same_videos(
     small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
     run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *small)
     for _ in range(2):  # the second time there is nothing left to do
-        run("cache", *data, "--out", drawn, *sizes, "--random-epoch", 1, "--like", cache)
+        run("cache", "like", cache, *data, "--out", drawn, *sizes, "--random-epoch", 1)
     centre, random = Cache(cache), Cache(drawn)
     assert random.arrays == centre.arrays
     assert random.identity == centre.identity
@@ -411,17 +431,20 @@ def test_other_draws_of_the_same_videos(
     agent = tmp_path / "agents" / "ocsampler.pt"
     options = ["--skim", "small_skim", "--epochs", 2, "--cost-per-gflop", 4]
     run("train", "ocsampler", cache, "--out", agent, "--drawn", drawn, *options)
-    run("evaluate", cache, "--policy", agent, "--out", tmp_path / "budget.parquet", "--cost-per-gflop", 1)
-    assert (
-        main(["evaluate", str(cache), "--policy", str(agent), "--num-frames", "3", "--out", "a.parquet"]) == 2
-    )
+    evaluated = ["evaluate", "ocsampler", str(cache), "--agent", str(agent)]
+    run(*evaluated, "--out", tmp_path / "budget.parquet", "--cost-per-gflop", 1)
     table = pd.read_parquet(tmp_path / "budget.parquet")
-    assert table["setting"].iloc[0] == "λ = 1"
-    assert table["method"].iloc[0] == "OCSampler, end to end, budget"
-    assert (
-        main(["evaluate", str(cache), "--policy", "uniform", "--cost-per-gflop", "1", "--out", "a.parquet"])
-        == 2
-    )
-    assert "uniform has no frame-number budget" in capsys.readouterr().err
-    assert main(["cache", *map(str, data), "--out", str(tmp_path / "no"), "--published", "ocsampler"]) == 2
-    assert "goes with --checkpoint" in capsys.readouterr().err
+    assert table["cost_per_gflop"].eq(1).all()
+    assert table[["method", "title"]].iloc[0].tolist() == [
+        "ocsampler-budget",
+        "OCSampler, end to end, budget",
+    ]
+    # What a method has no use for, it does not take.
+    for words in (
+        [*evaluated, "--num-frames", "3"],
+        ["evaluate", "uniform", str(cache), "--cost-per-gflop", "1"],
+    ):
+        with pytest.raises(SystemExit):
+            main([*words, "--out", "a.parquet"])
+        assert "nrecognized" in capsys.readouterr().err
+    assert main([*evaluated[:4], str(cache / "meta.json"), "--out", str(tmp_path / "a.parquet")]) == 2

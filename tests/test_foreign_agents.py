@@ -236,7 +236,7 @@ def test_a_table_of_objects_holds_no_pickles(tmp_path: Path) -> None:
         ({"tuned": {"arguments": {"device": "cuda:7"}}}, "ppo refuses them"),
         ({"settings": {"algorithm": "os.system"}}, "algorithm 'os.system': expected one of ppo"),
         ({"settings": {"code": 1}}, "settings of another version .*code"),
-        ({"shapes": {"selected": [9]}}, "trained on 9 candidate frames, cache .* has 6"),
+        ({"shapes": {"selected": [9]}}, "does not fit cache .* in what it observes or does: .*selected \\[6\\] there, \\[9\\] asked"),
         ({"settings": None}, "settings of another version"),
         ({"tuned": []}, "settings of another version"),
     ],

@@ -88,7 +88,7 @@ def adafocus_v2(out: Path, frames: Path, patches: Path) -> list[Any]:
 
 
 def comparison(out: Path, frames: Path, patches: Path) -> list[Any]:
-    return ["compare", "uniform", "ocsampler", "--path", frames, "--out", out / "run", "--jobs", 1,
+    return ["compare", frames, "--methods", "uniform", "ocsampler", "--out", out / "run", "--jobs", 1,
             "--uniform.num-frames", 1, 2, "--ocsampler.num-frames", 1, "--ocsampler.training.epochs", 1,
             "--ocsampler.training.hidden", 4, "--report"]  # fmt: skip
 
@@ -138,7 +138,7 @@ def begin(command: Command, folder: Path, commands: Commands, frames: Path, patc
     """A folder for the command to work in; a report needs a comparison."""
     folder.mkdir()
     if command is report:
-        untrained = ["compare", "uniform", "--path", frames, "--out", folder / "run"]
+        untrained = ["compare", frames, "--methods", "uniform", "--out", folder / "run"]
         end_well(*commands.run([*untrained, "--uniform.num-frames", 1, 2], below=folder))
     return folder
 

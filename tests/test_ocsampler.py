@@ -159,7 +159,9 @@ def test_any_sb3_model_can_be_evaluated(cache: Cache) -> None:
         "MultiInputPolicy", gym.make("FrameSelect-v0", cache=cache), learning_starts=10, buffer_size=50
     )
     policy = SB3Policy(model.learn(20))
-    table = evaluate(Entry("dqn", "DQN", "own", {}, 0, "FrameSelect-v0", policy, {"max_frames": 3}), cache, "test")
+    table = evaluate(
+        Entry("dqn", "DQN", "own", {}, 0, "FrameSelect-v0", policy, {"max_frames": 3}), cache, "test"
+    )
     assert len(table) == 8
     assert policy.gflops > 0
 

@@ -54,8 +54,12 @@ def test_ids_and_labels_stay_text(
 
     run("train", "recognizer", cache.path, "--hidden", 4, "--epochs", 1)
     results = tmp_path / "results"
-    run("evaluate", cache.path, "--policy", "uniform", "--method", "NA", "--out", results / "a.parquet")
-    run("evaluate", cache.path, "--policy", "centre", "--method", "007", "--out", results / "b.parquet")
+    run(
+        "evaluate", "uniform", cache.path, "--num-frames", 2, "--method", "NA", "--out", results / "a.parquet"
+    )
+    run(
+        "evaluate", "centre", cache.path, "--num-frames", 2, "--method", "007", "--out", results / "b.parquet"
+    )
     run("curve", results, "--out", tmp_path / "curve")
     assert set(read_table(tmp_path / "curve" / "summary.csv")["method"]) == {"NA", "007"}
     run("selections", cache.path, "--results", results, "--out", tmp_path / "selections.jsonl")
@@ -162,7 +166,10 @@ def test_sets_smaller_than_a_batch_are_trained_on(
         run(*train)
         agents.append("v2/agent.pt")
     for agent in agents:
-        run("evaluate", cache, "--policy", tmp_path / agent, "--out", tmp_path / "result.parquet")
+        kind = {"adafocus": "adafocus", "v2": "adafocus-v2"}.get(
+            Path(agent).parent.name, "sb3" if agent.endswith(".zip") else "ocsampler"
+        )
+        run("evaluate", kind, cache, "--agent", tmp_path / agent, "--out", tmp_path / "result.parquet")
         assert len(pd.read_parquet(tmp_path / "result.parquet")) == 2
     files = [*tmp_path.rglob("*.pt"), *tmp_path.rglob("*.safetensors")]
     assert len(files) > 6

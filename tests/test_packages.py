@@ -43,7 +43,7 @@ def test_the_command_names_what_hides_a_package(tmp_path: Path, name: str, file:
         ("video_env", "agents.ocsampler.agent"),
         ("video_env", "compare.run_folder"),
         ("agents", "video_env.evaluation.registry"),
-        ("baselines", "compare.methods"),
+        ("baselines", "compare.run_folder"),
     ],
 )
 def test_an_import_names_what_hides_a_package(tmp_path: Path, hidden: str, imported: str) -> None:
@@ -73,7 +73,9 @@ def test_home_on_the_command_line(
     monkeypatch.chdir(folder)
     splits = [f"--{split}={count}" for split, count in (("train", 2), ("validation", 0), ("test", 2))]
     assert main(["cache", "extract", "~/large", "--out=~/small", *splits]) == 0
-    assert main(["evaluate", "~/small", "--policy", "uniform", "--out", "~/results/a~b.parquet"]) == 0
+    assert (
+        main(["evaluate", "uniform", "~/small", "--num-frames", "2", "--out", "~/results/a~b.parquet"]) == 0
+    )
     assert main(["curve", "~/results", "--out", "~/curve"]) == 0
     assert main(["cache", "verify", "~/missing"]) == 2
     assert f"cache {tmp_path / 'missing'}: no such folder" in capsys.readouterr().err

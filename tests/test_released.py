@@ -181,19 +181,24 @@ def test_two_commands_from_a_released_file_to_a_result(
     table.to_csv(tmp_path / "annotations.csv", index=False)
     torch.save({"state_dict": state}, tmp_path / "released.pth")
     data = ["--videos", str(demo_videos / "videos"), "--annotations", str(tmp_path / "annotations.csv")]
-    released = ["--published", "ocsampler"]
     build = [
         "cache",
+        "released-ocsampler",
         *data,
         "--out",
         str(tmp_path / "cache"),
-        *released,
         "--checkpoint",
         str(tmp_path / "released.pth"),
     ]
     assert main(build) == 0
     assert main(build) == 0  # again: nothing to be done
-    evaluated = ["evaluate", str(tmp_path / "cache"), "--policy", str(tmp_path / "released.pth"), *released]
+    evaluated = [
+        "evaluate",
+        "released-ocsampler",
+        str(tmp_path / "cache"),
+        "--checkpoint",
+        str(tmp_path / "released.pth"),
+    ]
     assert main([*evaluated, "--num-frames", "6", "--out", str(tmp_path / "results.parquet")]) == 0
     assert "not the checkpoint's own" not in capsys.readouterr().out
     results = pd.read_parquet(tmp_path / "results.parquet")
@@ -205,11 +210,11 @@ def test_two_commands_from_a_released_file_to_a_result(
     assert [list(chosen) for chosen in results["selected"]] == output.frames.tolist()
     assert close(np.stack(results["scores"].to_list()), output.scores.numpy())
     assert results["gflops"].to_numpy() == pytest.approx(25.55, rel=0.005)
-    assert results["method"].iloc[0] == "OCSampler, released"
+    assert results["title"].iloc[0] == "OCSampler, released"
 
     table["label"] = [3, 200, 0, 7]
     table.to_csv(tmp_path / "annotations.csv", index=False)
-    assert main([*build[:6], str(tmp_path / "other"), *build[7:]]) == 2
+    assert main([*build[:7], str(tmp_path / "other"), *build[8:]]) == 2
     assert "labels up to 200, expected the 200 classes" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
     assert main([*evaluated, "--num-frames", "11", "--out", str(tmp_path / "no.parquet")]) == 2

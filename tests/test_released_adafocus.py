@@ -94,10 +94,11 @@ def test_two_commands_from_a_released_file_to_a_result(
     table.to_csv(tmp_path / "annotations.csv", index=False)
     torch.save(nested(state), tmp_path / "released.pth")
     data = ["--videos", str(demo_videos / "videos"), "--annotations", str(tmp_path / "annotations.csv")]
-    released = ["--published", "adafocus", "--patch-size", "96"]
+    released = ["--patch-size", "96"]
     file = str(tmp_path / "released.pth")
     build = [
         "cache",
+        "released-adafocus",
         *data,
         "--out",
         str(tmp_path / "cache"),
@@ -110,7 +111,21 @@ def test_two_commands_from_a_released_file_to_a_result(
     assert main(build) == 0
     assert main(build) == 0  # again: nothing to be done
     out = str(tmp_path / "results.parquet")
-    assert main(["evaluate", str(tmp_path / "cache"), "--policy", file, *released, "--out", out]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "released-adafocus",
+                str(tmp_path / "cache"),
+                "--checkpoint",
+                file,
+                *released,
+                "--out",
+                out,
+            ]
+        )
+        == 0
+    )
     assert "not the checkpoint's own" not in capsys.readouterr().out
     results = pd.read_parquet(out)
     cache, network = Cache(tmp_path / "cache"), load_released("adafocus", state, patch_size=96)
@@ -125,7 +140,7 @@ def test_two_commands_from_a_released_file_to_a_result(
     )
     one = count_gflops(network, torch.empty(1, 2, 3, 224, 224))
     assert results["gflops"].to_numpy() == pytest.approx(one, rel=1e-6)
-    assert results["method"].iloc[0] == "AdaFocus, released"
+    assert results["title"].iloc[0] == "AdaFocus, released"
     assert main([*build[:-3], "128", *build[-2:]]) == 2
     assert "has patches already" in capsys.readouterr().err
 

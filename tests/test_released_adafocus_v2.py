@@ -138,12 +138,21 @@ def test_two_commands_from_a_released_file_to_a_result(
     file = tmp_path / "released.pth.tar"
     torch.save({"state_dict": released(known)}, file)
     cache = tmp_path / "cache"
-    common = ["--published", "adafocus-v2", "--patch-size", "48", "--device", "cpu"]
-    arguments = ["cache", "--videos", f"{demo_videos / 'videos'}", "--annotations",
+    common = ["--patch-size", "48", "--device", "cpu"]
+    arguments = ["cache", "released-adafocus-v2", "--videos", f"{demo_videos / 'videos'}", "--annotations",
                  f"{tmp_path / 'few.csv'}", "--out", f"{cache}", "--checkpoint", f"{file}",
                  "--num-candidates", "3", "--frame-size", "224", *common]  # fmt: skip
     assert main(arguments) == 0
-    evaluating = ["evaluate", f"{cache}", "--policy", f"{file}", "--split", "train", *common]
+    evaluating = [
+        "evaluate",
+        "released-adafocus-v2",
+        f"{cache}",
+        "--checkpoint",
+        f"{file}",
+        "--split",
+        "train",
+        *common,
+    ]
     assert main([*evaluating, "--out", f"{tmp_path / 'all.parquet'}"]) == 0
     table = pd.read_parquet(tmp_path / "all.parquet")
     opened = Cache(cache)
@@ -158,7 +167,7 @@ def test_two_commands_from_a_released_file_to_a_result(
     in_time = output.points[:, [1, 0, 2]].flatten(1).numpy()
     assert close(torch.tensor(np.stack(table["patches"].to_list())), in_time)
     assert table["gflops"].iloc[0] == pytest.approx(count_gflops(known, images[:1]), rel=1e-3)
-    assert set(table["method"]) == {"AdaFocusV2, released"}
+    assert set(table["title"]) == {"AdaFocusV2, released"}
     # With a budget of two of the three frames.
     budget = table["gflops"].iloc[0] * 2 / 3
     arguments = [*evaluating, "--out", f"{tmp_path / 'exit.parquet'}", "--gflops", f"{budget}"]

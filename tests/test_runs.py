@@ -39,14 +39,14 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 
 def uniform(cache: Cache, out: Path, *more: str) -> int:
-    return main(["compare", "uniform", "--path", str(cache.path), "--out", str(out), "--uniform.num-frames", "1", *more])  # fmt: skip
+    return main(["compare", str(cache.path), "--methods", "uniform", "--out", str(out), "--uniform.num-frames", "1", *more])  # fmt: skip
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_comparison(tmp_path: Path, known: Cache, how: signal.Signals) -> None:
     (tmp_path / "sleepy.py").write_text(SLEEPY)
     comparison = subprocess.Popen(
-        [sys.executable, "-m", "compare", "compare", "sleepy", "--path", known.path, "--out", "run",
+        [sys.executable, "-m", "compare", "compare", known.path, "--methods", "sleepy", "--out", "run",
          "--seeds", "2", "--jobs", "2", "--modules", "sleepy"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -151,7 +151,7 @@ class AdaFocus:
         """Stage 0: the glance and the focus network learn the videos; see ``NetworkTraining``.
 
         Raises:
-            CacheError: the cache lacks frames, or the embedding that shall be distilled.
+            CacheError: the cache lacks frames, or the embedding that is to be distilled.
             InputError: the cache has patches already, or a checkpoint is of other settings.
         """
         self._require_networks(NETWORKS)

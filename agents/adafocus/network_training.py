@@ -83,7 +83,7 @@ class NetworkStages:
             record: all settings that the result depends on.
 
         Raises:
-            CacheError: the cache lacks the embedding that shall be distilled.
+            CacheError: the cache lacks the embedding that is to be distilled.
         """
         settings = self.settings.networks
         classify = settings.method == "classify"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from video_env.errors import InputError
 
-_PATCHES = (
-    "video-env cache add makes it, and so does video-env train adafocus, in OUT/cache"
-)
+_PATCHES = "video-env cache add makes it, and so does video-env train adafocus, in OUT/cache"
 _TABLE = "video-env train recognizer makes it, for up to 12 candidate frames"
 
 ADVICE = {

@@ -21,7 +21,6 @@ from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, Method
 from video_env.evaluation.results import join_results, read_results, write_results
 from video_env.evaluation.selections import write_selections
-from video_env.files import plain_name
 from video_env.models.device import resolve_device
 
 
@@ -41,7 +40,7 @@ _NAME: dict[str, Option] = {
 }
 
 
-def _untrained(method: Method) -> Callable[..., None]:
+def _untrained(untrained: Method) -> Callable[..., None]:
     """A method with its settings; they give one point or several."""
 
     def command(
@@ -49,23 +48,28 @@ def _untrained(method: Method) -> Callable[..., None]:
         out: Path,
         split: str = "test",
         seed: int = 0,
+        method: str | None = None,
         device: str = "auto",
-        settings: Annotated[type(method.settings), tyro.conf.arg(name="")] = method.settings,  # type: ignore[valid-type]
+        settings: Annotated[type(untrained.settings), tyro.conf.arg(name="")] = untrained.settings,  # type: ignore[valid-type]
     ) -> None:
         _require_parquet(out)
         opened = Cache(cache)
         resolve_device(device)
         require_seed(seed)
-        job = Job(opened, split, seed, None, {method.id: settings}, device)
-        _evaluate(method.list_entries(job), opened, out, split, device)
+        job = Job(opened, split, seed, None, {untrained.id: settings}, device)
+        entries = untrained.list_entries(job)
+        if method is not None:
+            entries = [replace(entry, method=method, title=method) for entry in entries]
+        _evaluate(entries, opened, out, split, device)
 
-    command.__doc__ = f"""Evaluate {method.id}: {method.about}.
+    command.__doc__ = f"""Evaluate {untrained.id}: {untrained.about}.
 
     Args:
         cache: Folder of the cache.
         out: File of the result table (.parquet).
         split: Split to test: train, validation or test.
         seed: Seed of random draws, which the table states.
+        method: Id in tables, instead of the usual one; also the name in curves.
         device: auto, cpu, cuda:0, ...
         settings: Settings of the method.
     """
@@ -81,7 +85,7 @@ def _saved(entry_of: Callable[..., Entry]) -> Callable[..., None]:
         resolve_device(options["device"])
         entry = entry_of(cache=opened, **options)
         if method is not None:
-            entry = replace(entry, method=plain_name(method, out, "method"), title=method)
+            entry = replace(entry, method=method, title=method)
         _evaluate([entry], opened, out, split, options["device"])
 
     return as_command(entry_of, run, also={**_OUT, **_SPLIT, **_NAME})

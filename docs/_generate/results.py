@@ -1,13 +1,8 @@
 """Tables of saved results: the directives ``results`` and ``trainings``.
 
-``{results} FILE`` shows rows of a comparison's summary. Each line is a method's id, or ``family:`` and a
-family, which shows all its methods; after a bar it may say a setting:
-
-    uniform | num_frames=2
-    family:ocsampler
-
-A line that fits no row is a warning. ``{trainings} FILE`` shows means over seeds, with the least and the
-largest value.
+``{results} FILE`` shows rows of a comparison's summary. Each line names a method by its id; after a bar it may
+name columns of the setting, as in ``uniform | num_frames = 2``. A line that fits no row is a warning.
+``{trainings} FILE`` shows means over seeds, with the least and the largest value.
 """
 
 from __future__ import annotations
@@ -24,11 +19,12 @@ from sphinx.util.docutils import SphinxDirective
 
 from _generate.tables import Cell, figure, table
 from video_env.evaluation.labels import method_labels, setting_labels
+from video_env.evaluation.results import setting_columns
 from video_env.evaluation.tables import read_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOGGER = logging.getLogger(__name__)
-NAMES = {"top1": "top-1", "training_seconds": "training, s"}
+NAMES = {"title": "method", "top1": "top-1", "training_seconds": "training, s"}
 
 
 class _OfFile(SphinxDirective):
@@ -68,17 +64,12 @@ class Results(_OfFile):
     has_content = True
 
     def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
-        if self.lacks(
-            frame, "method", "title", "family", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"
-        ):
+        if self.lacks(frame, "method", "title", "seeds", "top1", "top1_low", "top1_high", "gflops", "frames"):
             return []
         parts = []
         for line in filter(None, map(str.strip, self.content)):
             method, _, setting = (part.strip() for part in line.partition("|"))
-            of_family = method.startswith("family:")
-            fits = frame["family" if of_family else "method"] == method.removeprefix("family:")
-            for part in filter(None, setting.split(",")):
-                fits &= _has(frame, *(word.strip() for word in part.partition("=")[::2]))
+            fits = (frame["method"] == method) & _has_setting(frame, setting)
             if not fits.any():
                 self.warn(f"no row of {line!r}; methods: {', '.join(frame['method'].unique())}")
             parts.append(frame[fits])
@@ -95,6 +86,8 @@ class Results(_OfFile):
             "GFLOPs per video": rows["gflops"].map(figure),
             "frames": rows["frames"].map(figure),
         }
+        if "difference_to_uniform" in rows and rows["difference_to_uniform"].notna().any():
+            columns["to uniform at equal GFLOPs"] = rows.apply(_difference, axis=1)
         for name, title, form in (
             ("share_of_oracle_gain", "of the oracle’s gain", lambda share: f"{share:.0%}".replace("-", "−")),
             ("training_seconds", "training, s", lambda seconds: f"{seconds:.0f}" if seconds else ""),
@@ -123,22 +116,32 @@ class Trainings(_OfFile):
         columns = [column.strip() for column in self.options["show"].split(";")]
         if self.lacks(frame, by, "seed", *columns):
             return []
-        labels = method_labels(frame) if by == "method" else {}
         rows = [
-            [labels.get(str(name), str(name)), *(_spread(group[column]) for column in columns)]
+            [str(name), *(_spread(group[column]) for column in columns)]
             for name, group in frame.groupby(by, sort=False)
         ]
-        header = [by, *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
+        header = [NAMES.get(by, by), *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
         text = f"mean of {frame['seed'].nunique()} seeds (least–largest)"
         return [table(header, rows, caption=self.caption(text))]
 
 
-def _has(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
-    """Of each row, whether its column has this value; of no row where there is no such column."""
-    if column not in frame:
-        return pd.Series(False, frame.index)
-    values = frame[column]
-    return values == (float(value) if pd.api.types.is_numeric_dtype(values) else value)
+def _has_setting(frame: pd.DataFrame, words: str) -> pd.Series:
+    """Which rows have the values in ``num_frames = 2, patch_size = 36``; bool [rows]."""
+    fits = pd.Series(True, frame.index)
+    for part in filter(None, map(str.strip, words.split(","))):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in setting_columns(frame):
+            return pd.Series(False, frame.index)
+        fits &= frame[name].astype(str).isin({value, f"{value}.0"})  # as pandas reads a column with gaps
+    return fits
+
+
+def _difference(row: pd.Series) -> str:
+    """Signed, with its interval; empty where there is none."""
+    if pd.isna(row["difference_to_uniform"]):
+        return ""
+    value, low, high = (row[f"difference_to_uniform{end}"] for end in ("", "_low", "_high"))
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
 
 
 def _spread(values: pd.Series) -> str:

@@ -1,6 +1,6 @@
 """A method of one's own: every second candidate frame, from the first one on.
 
-video-env compare uniform every-second oracle --path CACHE --out RUN --modules my_method
+video-env compare CACHE --methods uniform every-second oracle --out RUN --modules my_method
 """
 
 from __future__ import annotations
@@ -48,19 +48,17 @@ class EverySecond:
         return scores, state
 
 
-@method("every-second", about="every second candidate", settings=EverySecondSettings(), trains=False)
+@method("every-second", about="every second candidate", settings=EverySecondSettings())
 def every_second(job: Job, settings: EverySecondSettings) -> list[Entry]:
     """One entry for each number of frames."""
     most = (job.cache.num_candidates + 1) // 2
     if not all(1 <= count <= most for count in settings.num_frames):
         raise InputError(f"every-second: num_frames: found {settings.num_frames}, expected 1 to {most}")
     return [
-        Entry(
-            method="every second",
-            setting=f"N = {count}",
-            seed=job.seed,
-            environment="FrameSelectOneStep-v0",
-            policy=EverySecond(count),
+        job.entry(
+            {"num_frames": count},
+            "FrameSelectOneStep-v0",
+            EverySecond(count),
             options={"num_frames": count, "observation": "index"},
         )
         for count in settings.num_frames

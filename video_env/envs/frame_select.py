@@ -1,4 +1,4 @@
-"""Frame selection: which of a video's T candidate frames the recognizer shall process."""
+"""Frame selection: which of a video's T candidate frames the recognizer processes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class PatchInputs:
     Args:
         cache: has ``glance`` and ``patches``.
         rows: of the split's videos.
-        classifier: whose inputs they are; in evaluation mode, on the device where tables shall be.
+        classifier: whose inputs they are; in evaluation mode, on the device where the tables are.
         largest_in_memory: bytes that a table may take; 0 reads everything when it is asked for.
 
     Raises:

@@ -67,7 +67,7 @@ def confidences(logits: np.ndarray, criterion: Criterion) -> np.ndarray:
 
 
 def exit_shares(ratio: float, num_frames: int) -> np.ndarray:
-    """float64 [T]: the shares of videos that shall exit after each frame, proportional to ratio^k."""
+    """float64 [T]: the shares of videos that are to exit after each frame, proportional to ratio^k."""
     # Against the largest power, so that none overflows.
     powers = np.arange(1, num_frames + 1) * np.log(ratio)
     shares = np.exp(powers - powers.max())

@@ -13,6 +13,7 @@ from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork
 from video_env.models.classifiers import NAME, Classifier, classifier_bytes, store_classifier
 from video_env.models.encoders import CacheEncoder, GlanceEncoder, PatchEncoder
+from video_env.settings import difference
 
 GLANCE, PATCHES = "glance", "patches"
 
@@ -88,10 +89,10 @@ def _add(
 ) -> Cache:
     for name, encoder in encoders.items():
         found = cache.meta["arrays"].get(name, {}).get("source", encoder.source)
-        if found != encoder.source:
+        if different := difference(found, encoder.source):
             raise CacheError(
-                f"cache {cache.path}: has {name} already, made from {found}; now {encoder.source} was asked "
-                "for. Make another cache of the same videos for it"
+                f"cache {cache.path}: has {name} already, made otherwise: {different}. Make another cache of "
+                "the same videos for it"
             )
     stored = cache.meta["networks"].get(f"{NAME}.safetensors")
     if stored not in (None, hashlib.sha256(classifier_bytes(classifier)).hexdigest()):

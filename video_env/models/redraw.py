@@ -18,6 +18,7 @@ from video_env.models.backbones import FrameNetwork, load_weights
 from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import NAME
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
+from video_env.settings import difference
 
 ENCODED = ("skim", "embedding")
 
@@ -76,11 +77,8 @@ def take_networks(
         InputError: see ``encoders_of``; or the classes or the size of the frames differ.
     """
     for name in ("classes", "frame_size"):
-        if target.meta[name] != source.meta[name]:
-            raise InputError(
-                f"cache {target.path}: its {name} {target.meta[name]} differ from {source.meta[name]} of "
-                f"{source.path}"
-            )
+        if different := difference(target.meta[name], source.meta[name]):
+            raise InputError(f"cache {target.path}: other {name} than in {source.path}: {different}")
     missing = {
         name: encoder
         for name, encoder in encoders_of(source, weights=weights, device=device).items()

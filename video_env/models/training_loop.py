@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from video_env.errors import InputError
 from video_env.models import processes
+from video_env.models.backbones import load_state
 from video_env.models.tensors import read_tensors, write_tensors
 from video_env.settings import difference
 
@@ -123,13 +124,15 @@ class TrainingLoop:
                 f"{file}: made with other settings: {different}. Choose another folder or delete it"
             )
         try:
-            self.modules.load_state_dict(saved["modules"])
+            load_state(self.modules, saved["modules"], where=f"{file}")
             self.optimiser.load_state_dict(saved["optimiser"])
             if self.schedule is not None:
                 # A function of the user's is not part of its state; its counters are.
                 self.schedule.load_state_dict(saved["schedule"])
             self.history = list(saved["history"])
             return int(saved["epoch"]), float(saved["seconds"]), bool(saved["finished"])
+        except InputError:
+            raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"{file}: not a readable checkpoint of a training ({error}); delete it"
