@@ -1,7 +1,7 @@
 """Tables of saved results: the directives ``results`` and ``trainings``.
 
-``{results} FILE`` shows rows of a comparison's summary. Each line names a method by its id; after a bar it may
-name columns of the setting, as in ``uniform | num_frames = 2``. A line that fits no row is a warning.
+``{results} FILE`` shows rows of a comparison's summary. Each line names a method by its id; after a bar it
+may name columns of the setting, as in ``uniform | num_frames = 2``. A line that fits no row is a warning.
 ``{trainings} FILE`` shows means over seeds, with the least and the largest value.
 """
 
