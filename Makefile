@@ -16,11 +16,17 @@ study: .venv/installed
 test: .venv/installed
 	$(PYTEST) -n auto --dist loadfile
 
-# For every save: all files of tests but these. A new file takes part until it is named here.
-LONG := SLOWLIST
+# For every save: within a minute on two idle cores. It runs all files of tests but these, whose tests train, start
+# processes, wait or open a browser. A new file takes part until it is named here; the slowest tests are listed.
+LONG := $(patsubst %,tests/test_%.py,adafocus adafocus_v2 benchmarks cache cache_faults cache_trust commands comparison \
+	damage data docs foreign_agents gpu interrupted notebooks odd_sets packages released released_adafocus \
+	released_adafocus_v2 report runs sb3)
+LONG_TESTS := tests/test_conventions.py::test_processes_started_by_spawn
+
 test-fast: .venv/installed
-	@ls $(LONG) >/dev/null  # a file that was renamed must be renamed here, or its tests would run again
-	$(PYTEST) -q -n auto --dist loadfile --durations 5 --durations-min 2 $(addprefix --ignore=,$(LONG))
+	@ls $(LONG) >/dev/null  # names the file that was renamed and is to be renamed here
+	$(PYTEST) -q -n auto --dist loadfile --durations 5 --durations-min 2 \
+		$(addprefix --ignore=,$(LONG)) $(addprefix --deselect=,$(LONG_TESTS))
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow

@@ -1,6 +1,6 @@
 """What each of AdaFocusV2's ingredients is worth on the built-in data (Wang et al. 2022, table 6).
 
-python benchmarks/adafocus_v2_ablation.py runs/demo --seeds 3
+python benchmarks/adafocus_v2_ablation.py runs/study --seeds 3
 
 Every row is trained on the caches that ``video-env demo --seeds 3`` leaves, with the demonstration's settings
 but for what the row names, and tested on the test split. What is trained already is not trained again.

@@ -1,6 +1,6 @@
 """Reward against updates: the sampled policy gradient beside the exact one, same seeds.
 
-python benchmarks/estimators.py runs/demo/seed-0/cache
+python benchmarks/estimators.py runs/study/seed-0/cache
 
 Writes runs/benchmarks/estimators.csv and draws estimators.png from it. The reward is the exact expected
 quality of N drawn frames under the policy, over all training videos, whatever the policy is trained by.

@@ -1,6 +1,6 @@
 """One decision for all frames beside one decision per frame: OCSampler and MaskablePPO on one cache.
 
-python benchmarks/one_step_vs_sequential.py runs/demo/seed-0
+python benchmarks/one_step_vs_sequential.py runs/study/seed-0
 
 From decoded frames in memory to the class scores: skim network, policy, the recognizer's backbone on the
 chosen frames, consensus. OCSampler runs its policy once and the backbone on all chosen frames together;

@@ -3,7 +3,7 @@
 | file | what is in it |
 | --- | --- |
 | `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machines |
-| `results.parquet` | all result tables joined (see ``video_env.evaluation.evaluate``) |
+| `results.parquet` | all result tables joined (see ``video_env.evaluation.results``) |
 | `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
 | `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |
 | `claims.csv`, `claims.md` | the papers' claims with our measurements |

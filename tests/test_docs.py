@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from functools import cache as cached
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 from gymnasium.utils.env_checker import check_env
 
@@ -26,6 +28,8 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation import registry
 from video_env.evaluation.evaluate import evaluate
+from video_env.evaluation.labels import point_label
+from video_env.evaluation.results import setting_columns, setting_of
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -73,8 +77,9 @@ def test_what_is_not_there_fails_the_build(tmp_path: Path) -> None:
         "extensions = ['myst_parser', '_generate.code', '_generate.results', '_generate.speed']\n"
     )
     mistakes = {
-        "```{results} demo-3-seeds.csv\nOCSampler\nAlchemist\n```": "no row of 'Alchemist'",
-        "```{results} demo-3-seeds.csv\nuniform | N = 99\n```": "no row of 'uniform | N = 99'",
+        "```{results} demo-3-seeds.csv\nocsampler\nalchemist\n```": "no row of 'alchemist'",
+        "```{results} demo-3-seeds.csv\nuniform | num_frames = 99\n```": "no row of 'uniform | num_frames = 99'",
+        "```{results} demo-3-seeds.csv\nuniform | beauty = 2\n```": "no row of 'uniform | beauty = 2'",
         "```{results} nothing.csv\n```": "no file docs/results/nothing.csv",
         "```{trainings} versions-training.csv\n:by: method\n:show: beauty\n```": "no column beauty",
         "```{speed} cache_opening.json\nboiling | boiling: degrees\n```": "no result 'boiling: degrees'",
@@ -91,7 +96,7 @@ def test_what_is_not_there_fails_the_build(tmp_path: Path) -> None:
     for message in mistakes.values():
         assert message in built.stderr
     assert "cache_opening.json: no page shows it" not in built.stderr
-    assert "no row of 'OCSampler'" not in built.stderr
+    assert "no row of 'ocsampler'" not in built.stderr
 
 
 @pytest.mark.parametrize("file", READMES, ids=lambda file: file.name)
@@ -112,9 +117,12 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 def code(page: Path) -> Iterator[tuple[str, str]]:
     """The language and text of every block of code, and every code span as one of bash."""
-    text, blocks = page.read_text(), re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
-    for _, language, block in blocks.findall(text):
-        yield language, block
+    text, blocks = (
+        page.read_text(),
+        re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL),
+    )
+    for indent, _, language, block in blocks.findall(text):
+        yield language, re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", blocks.sub("", text)):
         yield "bash", re.sub(r"\s+", " ", span)
 
@@ -124,38 +132,107 @@ def named_commands() -> Iterator[tuple[Path, list[str]]]:
     for page in PAGES:
         for language, block in code(page):
             for line in block.splitlines() if language == "bash" else ():
-                found = re.search(r"(?:\bvideo-env|-m compare\.cli) +(?=[a-z])(.*)", line)
+                found = re.search(r"(?:\bvideo-env|-m compare) +(?=[a-z])(.*)", line)
                 if found:
                     yield page, shlex.split(found[1], comments=True)
 
 
 @cached
-def options_of(*words: str) -> set[str]:
-    """The options that the help of a command lists."""
+def help_of(*words: str) -> str:
+    """What a command prints for ``--help``; empty where there is no such command."""
     from compare.command_line.main import main
 
-    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-        main([*words, "--help"])
-    return set(re.findall(r"--[\w.-]+", printed.getvalue()))
+    status: Any = 0
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+        try:
+            status = main([*words, "--help"])
+        except SystemExit as ended:
+            status = ended.code
+    return "" if status else printed.getvalue()
+
+
+def command_of(words: list[str]) -> list[str]:
+    """The words that name the command: one, or two where it has sub-commands."""
+    subcommands = re.search(r"{(.*?)}", help_of(words[0]).partition("\n\n")[0])
+    named = set(subcommands[1].split(",")) if subcommands and words[0] in GROUPS else set()
+    return words[:2] if len(words) > 1 and words[1] in named else words[:1]
+
+
+GROUPS = ("cache", "train", "evaluate")
 
 
 def test_commands_exist_with_their_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    from compare.command_line.main import COMMANDS
-
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "1000")
     used = list(named_commands())
-    assert len(used) > 20
+    assert len(used) > 40
     for page, words in used:
-        command = next(
-            (" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in COMMANDS), None
-        )
-        assert command, f"{page.name}: video-env {' '.join(words)}"
-        # Those of compare follow from the methods named.
-        methods = takewhile(lambda word: word[0] != "-", words[1:]) if command == "compare" else ()
-        known = options_of(*command.split(), *methods)
-        for option in words:
+        command, written = command_of(words), f"{page.name}: video-env {' '.join(words)}"
+        # A group alone may be spoken of, but something that it does not have may not be done.
+        rest = words[len(command) :]
+        assert not (rest and command[0] in GROUPS and len(command) == 1), written
+        # The options of a comparison follow from the methods named.
+        methods: list[str] = []
+        if "--methods" in words:
+            named = words[words.index("--methods") + 1 :]
+            methods = [
+                "--methods",
+                *(w for w in takewhile(lambda w: w[0] != "-", named) if w in registry_ids()),
+            ]
+        known = help_of(*command, *methods)
+        assert known, written
+        for option in rest:
             if re.match(r"--[a-z]", option):
-                assert option.partition("=")[0] in known, f"{page.name}: video-env {' '.join(words)}"
+                assert option.partition("=")[0] in re.findall(r"--[a-z][\w.-]*", known), written
+
+
+@cached
+def registry_ids() -> frozenset[str]:
+    registry.load()
+    return frozenset(registry.methods())
+
+
+def test_methods_named_in_comparisons_are_there() -> None:
+    own = {"every-second"}  # of docs/examples
+    for page, words in named_commands():
+        if "--methods" in words:
+            named = takewhile(lambda word: word[0] != "-", words[words.index("--methods") + 1 :])
+            unknown = set(named) - registry_ids() - own - {"ID", "...", "METHOD"}
+            assert not unknown, f"{page.name}: {unknown}"
+
+
+def test_every_method_is_on_a_page() -> None:
+    """By its id, or by its title."""
+    pages = "\n".join(page.read_text() for page in (DOCS / "methods").glob("*.md"))
+    for one in registry.methods().values():
+        said = re.compile(rf"(?<![\w-])({re.escape(one.id)}|{re.escape(one.title)})(?![\w-])")
+        assert said.search(pages), one.id
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
+
+
+def test_the_table_in_the_readme_is_the_saved_one() -> None:
+    """Every row of README's results is the row of the study's summary that it names."""
+    saved = pd.read_csv(DOCS / "results" / "demo-3-seeds.csv")
+    columns = setting_columns(saved)
+    rows = {point_label(row["title"], setting_of(row, columns)): row for row in saved.to_dict("records")}
+    text = (ROOT / "README.md").read_text()
+    table = re.search(r"^\| method \| frames .*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table
+    shown = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table[1].splitlines()]
+    assert len(shown) > 5
+    for method, frames, top1, gflops, difference in shown:
+        row = rows[method]
+        assert float(frames) == pytest.approx(row["frames"], abs=0.005)
+        assert numbers(top1) == pytest.approx([row["top1"], row["top1_low"], row["top1_high"]], abs=0.00051)
+        assert float(gflops) == pytest.approx(row["gflops"], rel=0.005)
+        expected = [row[f"difference_to_uniform{end}"] for end in ("", "_low", "_high")]
+        assert numbers(difference) == pytest.approx([one for one in expected if one == one], abs=0.00051)
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(one.replace("−", "-")) for one in re.findall(r"[+−-]?\d+\.\d+", cell.replace("–", " "))]
 
 
 def test_python_examples_import_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +291,8 @@ def test_example_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_example_of_a_method(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS / "examples"))
     own = importlib.import_module("my_method")
-    job = registry.Job(cache=cache, split="test", seed=0, folder=tmp_path)
+    method = registry.methods()["every-second"]
+    job = registry.Job(cache=cache, split="test", seed=0, folder=tmp_path, method=method)
     entries = own.every_second(job, own.EverySecondSettings((1, 3)))
     tables = [evaluate(entry, cache, "test") for entry in entries]
     assert [table["selected"].iloc[0] for table in tables] == [[0], [0, 2, 4]]

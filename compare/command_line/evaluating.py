@@ -50,7 +50,7 @@ def _untrained(untrained: Method) -> Callable[..., None]:
         seed: int = 0,
         method: str | None = None,
         device: str = "auto",
-        settings: Annotated[type(untrained.settings), tyro.conf.arg(name="")] = untrained.settings,  # type: ignore[valid-type]
+        settings: Any = untrained.settings,
     ) -> None:
         _require_parquet(out)
         opened = Cache(cache)
@@ -73,6 +73,8 @@ def _untrained(untrained: Method) -> Callable[..., None]:
         device: auto, cpu, cuda:0, ...
         settings: Settings of the method.
     """
+    # Annotations are text here, in which a local name means nothing.
+    command.__annotations__["settings"] = Annotated[type(untrained.settings), tyro.conf.arg(name="")]
     return command
 
 

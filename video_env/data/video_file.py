@@ -45,6 +45,8 @@ _NAMED_BY_PACKETS = {name: {"h264", "hevc", "vp9", "av1"} for name in (_MOV, _MA
 _CAN_LEAVE_OUT = {"h264", "hevc"}
 # FFmpeg's own VP9 decoder notices no damage; libvpx gives the same pixels and notices nearly all.
 _CAREFUL_DECODERS = {"vp9": "libvpx-vp9"}
+# PyAV before 19 refuses metadata that is not UTF-8 unless it is told otherwise; PyAV 19 always reads it.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # These are texts that name other files, which a video has no business with.
 _PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp"}
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
@@ -170,7 +172,7 @@ class VideoFile:
                 listening() as complaints,
                 av.open(
                     f"file:{self.path.absolute()}",
-                    metadata_errors="replace",
+                    **_METADATA,
                     options={**options, "protocol_whitelist": "file"},
                 ) as container,
             ):
