@@ -130,8 +130,9 @@ def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any
         ],
     }
     on = {kind: methods_shown(summary[summary["method"].isin(of_kind[kind])]) for kind in of_kind}
-    # Lines that are on at first get the first looks, so that no two of them have the same.
-    looks = {method: look for look, method in enumerate(dict.fromkeys([*on["all"], *labels]))}
+    # Lines that are on at first get the first looks, so that those seen together have colours of their own.
+    first = [*on["all"], *on["patches"], *on["frames"]]
+    looks = {method: look for look, method in enumerate(dict.fromkeys([*first, *labels]))}
 
     def point(row: dict[Any, Any]) -> dict[str, Any]:
         values = {
