@@ -2,8 +2,8 @@
 
 python benchmarks/report_page.py
 
-Frames are those of the built-in data set; what the methods chose is made up, for the time does not depend
-on it. Needs chromium, chromedriver and selenium.
+Frames come from the built-in data set. The methods' choices are made up, because the time does not depend on
+them. It needs chromium, chromedriver and selenium.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data import demo
 from video_env.evaluation.budget import summarise
-from video_env.evaluation.results import write_results
+from video_env.evaluation.results import join_results, write_results
 
 VIDEOS, SEEDS, OPENINGS = 2000, 3, 7
-FRAME_METHODS = {f"method {number}": [f"N = {frames}" for frames in (1, 2, 3, 4, 6)] for number in range(12)}
-PATCH_METHODS = {f"patch method {number}": ["24²", "36²", "48²"] for number in range(8)}
+FRAME_METHODS = {f"method-{number}": ("num_frames", (1, 2, 3, 4, 6)) for number in range(12)}
+PATCH_METHODS = {f"patch-method-{number}": ("patch_size", (24, 36, 48)) for number in range(8)}
 
 
 def _cache(folder: Path) -> Cache:
@@ -52,12 +52,12 @@ def _results(cache: Cache) -> pd.DataFrame:
     generator = np.random.default_rng(0)
     tables = []
     for seed in range(SEEDS):
-        for method, settings in {**FRAME_METHODS, **PATCH_METHODS}.items():
-            for place, setting in enumerate(settings):
-                of_patches = method in PATCH_METHODS
-                tables.append(_table(cache, generator, place, of_patches).assign(
-                    method=method, setting=setting, seed=seed, split="test", data="made up"))  # fmt: skip
-    return pd.concat(tables, ignore_index=True)
+        for method, (name, values) in {**FRAME_METHODS, **PATCH_METHODS}.items():
+            for place, value in enumerate(values):
+                table = _table(cache, generator, place, method in PATCH_METHODS)
+                own = {"method": method, "title": method.replace("-", " "), "family": "made up", name: value}
+                tables.append(table.assign(**own, seed=seed, split="test", data="made up"))
+    return join_results(tables)
 
 
 def _table(cache: Cache, generator: np.random.Generator, place: int, of_patches: bool) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def _table(cache: Cache, generator: np.random.Generator, place: int, of_patches:
 
 
 def _open(file: Path, folder: Path) -> dict[str, float]:
-    """Seconds by the page's own clock, in a fresh browser."""
+    """Seconds by the page's own clock, in a new browser."""
     browser = open_browser(folder)
     try:
         # Beside the clock: the page's own processor time, which other work on the machine does not change.

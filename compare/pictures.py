@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from compare.run_folder import Run
-from compare.summary import in_order, methods_shown
+from compare.summary import VARIANTS, in_order, methods_shown
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES
 from video_env.evaluation.labels import method_labels, point_label
@@ -17,6 +17,9 @@ from video_env.evaluation.results import points_of, selects_patches, setting_col
 from video_env.evaluation.selections import write_selections
 
 Strip = tuple[str, np.ndarray, bool | None]
+
+NO_PATCHES_DRAWN = (*VARIANTS, "adafocus-v2-exit", "patch-ppo-exit", "centre-patch")
+"""Ids of methods whose patches are almost those of another method, or are known without a picture."""
 
 
 def draw_pictures(run: Run, *, videos: int = 3) -> None:
@@ -71,6 +74,7 @@ def _at_one_size(results: pd.DataFrame) -> pd.DataFrame:
     looks = at_size.groupby(points)["exit_after"].mean().to_frame()
     looks["method"] = at_size.groupby(points)["method"].first()
     longest = at_size[points.isin(looks.groupby("method")["exit_after"].idxmax())]
+    longest = longest[~longest["method"].isin(NO_PATCHES_DRAWN)]
     return in_order(longest[longest["method"].isin(methods_shown(longest))])
 
 

@@ -74,7 +74,7 @@ def methods_shown(table: pd.DataFrame, *, lines: int = LINES) -> list[str]:
         table: a result table, or a summary.
         lines: how many at most.
     """
-    families = dict(table[["method", "family"]].drop_duplicates("method").itertuples(index=False))
+    families = _families(table)
     known = {*FIRST, *LAST, *HEADLINE, *FILLING, *VARIANTS}
     added = [method for method, family in families.items() if method not in known and family != SB3]
     wanted = dict.fromkeys([HEADLINE[0], *added, *HEADLINE, *FILLING, *families])
@@ -146,7 +146,7 @@ def curves(table: pd.DataFrame, of_patches: set[str], *, all_lines: bool = False
         of_patches: ids of the methods that choose patches.
         all_lines: show every method, not only ``methods_shown``.
     """
-    families = dict(table[["method", "family"]].drop_duplicates("method").itertuples(index=False))
+    families = _families(table)
     frames, patches = (
         [method for method in families if (method in of_patches) == kind] for kind in (False, True)
     )
@@ -164,6 +164,12 @@ def curves(table: pd.DataFrame, of_patches: set[str], *, all_lines: bool = False
     if len(algorithms) > 2:
         pictures["sb3-curve.png"] = [method for method in families if method in {*algorithms, *BESIDE_SB3}]
     return pictures
+
+
+def _families(table: pd.DataFrame) -> dict[str, str]:
+    """By method's id its family, in the table's order."""
+    first = table.drop_duplicates("method")
+    return dict(zip(map(str, first["method"]), map(str, first["family"]), strict=True))
 
 
 def _areas(summary: pd.DataFrame, metric: Metric, base: str) -> pd.DataFrame:

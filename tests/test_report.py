@@ -345,8 +345,10 @@ def curve_page(browser: Any, run: Run, folder: Path, summary: pd.DataFrame, resu
 def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> None:
     """Those that the pictures show; the others stand in the legend, switched off."""
     names = ("centre", "motion", "early-exit", "ppo", "ocsampler", "ocsampler-budget", "CNN+LSTM")
-    uniform = run.results[run.results["method"] == "uniform"]
+    uniform, patches = (run.results[run.results["method"] == name] for name in ("uniform", "random-patch"))
     more = [uniform.assign(method=name, title=f"the {name}") for name in names]
+    of_patches = ["adafocus", "adafocus-v2", "centre-patch", "patch-oracle"]
+    more += [patches.assign(method=name, title=f"the {name}") for name in of_patches]
     results = in_order(join_results([run.results, *more]))
     page = curve_page(browser, run, tmp_path, summarise(results), results)
 
@@ -355,18 +357,19 @@ def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> 
             "return [...document.querySelectorAll('#chart .series')].map((one) => one.dataset.method)"
         )
 
+    def colours() -> set[str]:
+        lines = "[...document.querySelectorAll('#chart .line')]"
+        return set(page.script(f"return {lines}.map((line) => getComputedStyle(line).stroke)"))
+
     of_frames = results[results["method"].isin(["oracle", "all-frames", "random", "uniform", *names])]
     assert set(shown()) == set(methods_shown(results))
     assert len(shown()) == 8
     assert "CNN+LSTM" in shown()
-    colours = page.script(
-        "return [...document.querySelectorAll('#chart .line')].map((line) => getComputedStyle(line).stroke)"
-    )
-    assert len(set(colours)) == 8
+    assert len(colours()) == 8
     pressed = {
         button.text: button.get_attribute("aria-pressed") == "true" for button in page.all("#legend button")
     }
-    assert len(pressed) == results["method"].nunique() == 13
+    assert len(pressed) == results["method"].nunique() == 17
     assert {name for name, on in pressed.items() if on} == {method_labels(results)[name] for name in shown()}
     page.one("input[value='frames'] + span").click()
     assert set(shown()) == set(methods_shown(of_frames))
@@ -377,7 +380,8 @@ def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> 
     assert len(shown()) == 9
     # What a reader has switched on stays on while other kinds are looked at.
     page.one("input[value='patches'] + span").click()
-    assert set(shown()) == {"random-patch", "most-moving-patch", "all-frames"}
+    assert set(shown()) == {*of_patches, "random-patch", "most-moving-patch", "all-frames"}
+    assert len(colours()) == 7
     page.one("input[value='frames'] + span").click()
     assert len(shown()) == 9
     page.one("#legend-all").click()

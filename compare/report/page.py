@@ -130,8 +130,9 @@ def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any
         ],
     }
     on = {kind: methods_shown(summary[summary["method"].isin(of_kind[kind])]) for kind in of_kind}
-    # Lines that are on at first get the first looks, so that no two of them have the same.
-    looks = {method: look for look, method in enumerate(dict.fromkeys([*on["all"], *labels]))}
+    # Lines that are on at first get the first looks, so that those seen together have colours of their own.
+    first = [*on["all"], *on["patches"], *on["frames"]]
+    looks = {method: look for look, method in enumerate(dict.fromkeys([*first, *labels]))}
 
     def point(row: dict[Any, Any]) -> dict[str, Any]:
         values = {
@@ -149,7 +150,7 @@ def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any
             "shows": {kind: method in on[kind] for kind in of_kind if method in of_kind[kind]},
             "points": [point(row) for row in group.sort_values("gflops").to_dict("records")],
         }
-        for method, group in ((str(id), rows) for id, rows in summary.groupby("method", sort=False))
+        for method, group in ((str(id), group) for id, group in summary.groupby("method", sort=False))
     ]
     return {"metrics": metrics, "methods": methods}
 
@@ -290,8 +291,8 @@ def _plain_table(table: pd.DataFrame | None, headings: Mapping[str, str]) -> dic
         return None
     columns = _point_cells(table)
     named = {"method", "title", "family", *setting_columns(table)}
-    for name in (name for name in table if name not in named):
-        heading = headings.get(str(name), str(name).replace("_", " "))
+    for name in (name for name in map(str, table.columns) if name not in named):
+        heading = headings.get(name, name.replace("_", " "))
         columns[heading] = (
             _cells(table[name], "{:,.4g}")
             if pd.api.types.is_numeric_dtype(table[name])

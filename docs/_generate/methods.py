@@ -1,4 +1,4 @@
-"""The directive ``methods``: the table of methods that ``video-env compare`` takes by their ids."""
+"""The directive ``methods``: the table of the methods that ``video-env compare`` takes by id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from video_env.evaluation import registry
 
 
 class Methods(SphinxDirective):
-    """Ids, and what they stand for."""
+    """Ids, titles, and what the methods do."""
 
     def run(self) -> list[nodes.Node]:
         registry.load()
-        rows = [[nodes.literal(one.id, one.id), one.about] for one in registry.methods().values()]
-        return [table(["id", "what it does"], rows, texts=2)]
+        rows = [[nodes.literal(one.id, one.id), one.title, one.about] for one in registry.methods().values()]
+        return [table(["id", "title", "what it does"], rows, texts=3)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Tables of saved results: the directives ``results`` and ``trainings``.
 
 ``{results} FILE`` shows rows of a comparison's summary. Each line names a method by its id; after a bar it
-may name columns of the setting, as in ``uniform | num_frames = 2``. A line that no row of the file fits is a
-warning. ``{trainings} FILE`` shows the mean of columns over seeds, with the least and the largest.
+may name columns of the setting, as in ``uniform | num_frames = 2``. A line that fits no row is a warning.
+``{trainings} FILE`` shows means over seeds, with the least and the largest value.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from _generate.tables import Cell, figure, table
-from video_env.evaluation.labels import setting_labels
+from video_env.evaluation.labels import method_labels, setting_labels
 from video_env.evaluation.results import setting_columns
+from video_env.evaluation.tables import read_table
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOGGER = logging.getLogger(__name__)
-NAMES = {"top1": "top-1", "training_seconds": "training, s", "training seconds": "training, s"}
+NAMES = {"title": "method", "top1": "top-1", "training_seconds": "training, s"}
 
 
 class _OfFile(SphinxDirective):
@@ -36,7 +37,7 @@ class _OfFile(SphinxDirective):
         if not file.is_file():
             return self.warn(f"no file docs/results/{file.name}")
         self.env.note_dependency(str(file))
-        return self.shown(pd.read_csv(file))
+        return self.shown(read_table(file))
 
     def shown(self, frame: pd.DataFrame) -> list[nodes.Node]:
         raise NotImplementedError
@@ -46,7 +47,7 @@ class _OfFile(SphinxDirective):
         return []
 
     def lacks(self, frame: pd.DataFrame, *columns: str) -> bool:
-        """Whether columns are missing, which is warned of."""
+        """Warn of columns that are missing, and say whether there are such."""
         missing = [column for column in columns if column not in frame]
         if missing:
             self.warn(f"no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
@@ -77,7 +78,7 @@ class Results(_OfFile):
         if rows.empty:
             return []
         columns: dict[str, pd.Series] = {
-            "method": rows["title"],
+            "method": rows["method"].map(method_labels(frame)),
             "setting": setting_labels(rows),
             "top-1 (95% interval)": rows.apply(
                 lambda row: f"{row['top1']:.3f} ({row['top1_low']:.3f}–{row['top1_high']:.3f})", axis=1
@@ -100,8 +101,10 @@ class Results(_OfFile):
 
 
 class Trainings(_OfFile):
-    """Means over a file's rows of one name, with the least and the largest; ``:by:`` names the column of
-    names, ``:show:`` the columns shown, separated by semicolons."""
+    """Means of a file's columns by method, or by another column, with the least and the largest value.
+
+    ``:by:`` is the column whose values become rows; ``:show:`` the columns to show, separated by semicolons.
+    """
 
     option_spec: ClassVar[dict[str, Any]] = {
         "by": directives.unchanged_required,
@@ -117,7 +120,7 @@ class Trainings(_OfFile):
             [str(name), *(_spread(group[column]) for column in columns)]
             for name, group in frame.groupby(by, sort=False)
         ]
-        header = [by, *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
+        header = [NAMES.get(by, by), *(NAMES.get(column, column.replace("_", " ")) for column in columns)]
         text = f"mean of {frame['seed'].nunique()} seeds (least–largest)"
         return [table(header, rows, caption=self.caption(text))]
 

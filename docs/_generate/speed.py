@@ -1,9 +1,9 @@
 """Tables of measured speed: the directive ``speed``, and a warning for every measurement that no page shows.
 
-``{speed} FILE.json`` shows results of a benchmark, with its command and its machine. Each line is a
-description, a bar, and the result's name in the file; after another bar the unit. The line ``*`` shows all
-that no line before it names, under their own names. A name that the file does not have is a warning, and so
-is a file that no page shows.
+``{speed} FILE.json`` shows results of a benchmark, with its command and its machine. A line is
+``description | name of the result in the file | unit``; the unit may be missing. The line ``*`` shows all
+results that no earlier line names, under their own names. A name that is not in the file is a warning, and
+so is a file that no page shows.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def _shown(env: BuildEnvironment) -> dict[str, set[str]]:
 
 
 def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
-    """A page that is read anew."""
+    """Forget what a page showed, because it is read again."""
     _shown(env).pop(docname, None)
 
 
 def join(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:
-    """What another process has read."""
+    """Add what another process has read."""
     _shown(env).update({name: files for name, files in _shown(other).items() if name in docnames})
 
 

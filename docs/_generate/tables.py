@@ -1,4 +1,4 @@
-"""Tables of figures as Sphinx draws them."""
+"""Tables of numbers, as Sphinx nodes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Cell = str | nodes.Node
 def table(
     header: Sequence[str], rows: Sequence[Sequence[Cell]], *, texts: int = 1, caption: Sequence[Cell] = ()
 ) -> nodes.table:
-    """A table whose first columns are text and whose others are figures.
+    """A table whose first columns hold text, and the others numbers.
 
     Args:
         header: the columns' names.
-        rows: their cells.
-        texts: how many of the columns are text.
-        caption: stands below, its parts one after another.
+        rows: the cells, row by row.
+        texts: how many columns hold text.
+        caption: text and nodes in a row, below the table.
     """
     group = nodes.tgroup(cols=len(header))
     group += [nodes.colspec(colwidth=1) for _ in header]

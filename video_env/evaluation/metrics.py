@@ -1,4 +1,4 @@
-"""Numbers from result tables: pure functions of arrays."""
+"""Metrics and their intervals: pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 
 def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over classes of non-interpolated average precision; classes without a video are left out.
+    """Mean of the classes' non-interpolated average precision. Classes without a video are left out.
 
     Args:
         labels: bool [V, C], which classes each video has.
@@ -25,8 +25,8 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
     """Means over seeds and videos of bootstrap resamples (see ``bootstrap_interval``).
 
-    How often each is drawn is multinomial, so that a resample's mean is a weighted one: a product of matrices
-    where drawing entry by entry would take minutes for a table of methods.
+    A resample's mean is a weighted mean: the weights count how often each seed and video is drawn, and are
+    multinomial. So all means are one product of matrices; drawing entry by entry would take minutes.
 
     Args:
         values: float [S, V, D].
@@ -41,7 +41,7 @@ def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
         for count, drawn in zip(values.shape[:2], map(_drawn, values.shape[:2]), strict=True)
     ]
     means = np.einsum("rs,rsd->rd", shares[0], np.einsum("rv,svd->rsd", shares[1], values, optimize=True))
-    # A sum of shares may be off in its last digit: a mean of ones is no more than 1.
+    # Weights may not sum to exactly 1: without this, a mean of ones could be more than 1.
     return means.clip(values.min(axis=(0, 1)), values.max(axis=(0, 1)))
 
 
@@ -54,17 +54,18 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval over seeds and videos, drawn independently of each other.
 
-    Of n seeds, or videos, n − 1 are drawn with replacement: then a resampled mean varies as the mean does
-    (McCarthy and Snowden 1985, The bootstrap and finite population sampling), where of n draws it would have
-    (n − 1) / n of the variance, with three seeds two thirds.
+    Each resample draws n − 1 of n seeds, and n − 1 of n videos, with replacement. Its mean then varies as
+    much as the mean itself does (McCarthy and Snowden 1985, The bootstrap and finite population sampling).
+    With n draws it would have (n − 1) / n of that variance: two thirds with three seeds.
 
     Args:
-        values: [S, V] for the mean; for another statistic [S, V, ...], one entry per seed and video.
-        statistic: of such an array; the mean by default.
-        resamples, level: number of resamples, and the interval's probability.
+        values: [S, V] for the mean; [S, V, ...] for another statistic, one entry per seed and video.
+        statistic: function of such an array; the mean by default.
+        resamples: number of resamples.
+        level: share of the resamples that lie in the interval.
 
     Returns:
-        Low and high ends; with one seed only videos are drawn.
+        The interval's low and high end. With one seed only videos are drawn.
     """
     if statistic is None:
         found = resampled_means(values[..., None], resamples=resamples)[:, 0].tolist()

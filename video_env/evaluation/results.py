@@ -58,7 +58,8 @@ NEEDED = ("method", "title", "family", "seed", "split", "data", "video", "correc
 
 def setting_columns(table: pd.DataFrame) -> list[str]:
     """The columns of a table that make up the setting, in its order."""
-    return [str(name) for name in table if name not in COLUMNS and not str(name).startswith("seconds_to_")]
+    names = map(str, table.columns)
+    return [name for name in names if name not in COLUMNS and not name.startswith("seconds_to_")]
 
 
 def point_columns(table: pd.DataFrame) -> list[str]:
@@ -189,7 +190,7 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
     key = [*point_columns(joined), "seed", "video"]
     twice = joined[joined.duplicated(key, keep=False)]
     if len(twice):
-        row = twice.iloc[0]
+        row = twice.iloc[0].to_dict()
         setting = ", ".join(f"{k} {v}" for k, v in setting_of(row, setting_columns(joined)).items())
         raise InputError(
             f"result tables: {', '.join(filter(None, (row['method'], setting)))}, seed {row['seed']} is in "
@@ -202,4 +203,4 @@ def _in_order(table: pd.DataFrame) -> list[str]:
     """Columns with the setting's after the family, wherever a joined table brought them in."""
     first = ["method", "title", "family"]
     settings = setting_columns(table)
-    return [*first, *settings, *(str(name) for name in table if name not in (*first, *settings))]
+    return [*first, *settings, *(name for name in map(str, table.columns) if name not in (*first, *settings))]
