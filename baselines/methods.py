@@ -117,10 +117,11 @@ class PatchSizes:
     """Patch sizes.
 
     Attributes:
-        patch_sizes: sides of patches in pixels of the cache's frames, one point on the curve each.
+        patch_sizes: sides of patches in pixels of the cache's frames, one point on the curve each; by default
+            that of the cache's patches, or 24, 36 and 48 where it has none.
     """
 
-    patch_sizes: tuple[int, ...] = (24, 36, 48)
+    patch_sizes: tuple[int, ...] = ()
 
 
 def _prepare_patches(job: Job, settings: PatchSizes) -> None:
