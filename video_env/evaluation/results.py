@@ -6,23 +6,23 @@ A result table has one row per video:
 | --- | --- |
 | `method` | the method's id, such as `ocsampler-budget` |
 | `title` | the name that people read, such as `OCSampler, budget` |
-| `family` | what it belongs to, such as `ocsampler`; `bound` for what no method can be measured by alone |
+| `family` | the group it belongs to, such as `ocsampler`; `bound` for references: oracles and all frames |
 | `num_frames`, `cost_per_gflop`, `patch_size`, ... | the setting, its point on the curve: a column each |
-| `seed` | of its training |
-| `split`, `data` | which videos: the split, and the annotations' fingerprint |
+| `seed` | the seed of the training |
+| `split`, `data` | the videos: their split, and a fingerprint of the annotations |
 | `video`, `label`, `prediction`, `correct`, `confidence` | the verdict on the frames or patches chosen |
-| `labels` | all labels; in multi-label sets the columns above speak of the first, and mAP of all |
-| `gflops` | 10^9 multiply-adds of all that ran for this video, the selector included |
-| `frames`, `selected` | which frames were processed, and how many: one that was chosen again counts again |
+| `labels` | all labels; with several, the columns above are about the first one, and mAP is about all |
+| `gflops` | 10^9 multiply-adds of everything that ran for this video, the selector included |
+| `frames`, `selected` | how many frames were processed (one that is chosen twice counts twice), and which |
 | `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
 | `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
 | `videos_per_second` | of the whole method on this machine, from decoded frames; see `throughput` |
-| `training_seconds` | that the method's own training took |
-| `machine` | where it was tested: speeds of different ones are not compared |
+| `training_seconds` | time of the method's own training |
+| `machine` | where it was tested; speeds of different machines are not compared |
 
-A column that is none of these, nor of the tables made of them, belongs to the setting; it is empty for
-methods that have no such setting. A method and its setting are a *point*.
+All other columns belong to the setting, except those that summaries add (``COLUMNS`` lists them). They are
+empty for methods that have no such setting. A method and its setting are a *point*.
 """
 
 from __future__ import annotations
