@@ -119,7 +119,7 @@ class Entry:
     Attributes:
         method: its id in tables, such as ``ocsampler-budget``.
         title: the name that people read.
-        family: what it belongs to; ``bound`` for what no method can be measured by alone.
+        family: what it belongs to; ``bound`` for references: oracles and all frames.
         setting: its point on the curve, such as ``{"num_frames": 2}``; each part becomes a column.
         seed: of its training; 0 for what has none.
         environment: id; None for a ``Recogniser``.

@@ -126,7 +126,7 @@ class Method:
     Attributes:
         id: in tables and on the command line.
         title: the name that people read.
-        family: what it belongs to; ``bound`` for what no method can be measured by alone.
+        family: what it belongs to; ``bound`` for references: oracles and all frames.
         about: what it does, in a few words.
         settings: its default ones, a dataclass; they are the command line's ``--ID.SETTING``.
         entries: gives an entry for each point on its curve; trained ones are read from ``job.folder``.
