@@ -45,7 +45,7 @@ def test_rules_without_learning(cache: Cache) -> None:
             recognizer(embedding[None, [t]], torch.ones(1, 1, dtype=torch.bool)).softmax(-1).max()
             for t in range(6)
         ]
-    assert frames_of(subsets["single-frame confidence"], row) == sorted(np.argsort(alone)[-2:].tolist())
+    assert frames_of(subsets["single-frame-confidence"], row) == sorted(np.argsort(alone)[-2:].tolist())
 
 
 def test_oracle_prefers_being_right_to_being_surer(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_costs_count_all_that_runs(cache: Cache) -> None:
     frame = gflops["embedding"] + gflops["hidden"]
     assert per_video["uniform"] == pytest.approx([2 * frame + gflops["output"]])
     assert per_video["oracle"] == pytest.approx(per_video["uniform"])
-    assert per_video["all frames"] == pytest.approx([6 * frame + gflops["output"]])
+    assert per_video["all-frames"] == pytest.approx([6 * frame + gflops["output"]])
     # Every candidate alone, then two of them together: no frame is processed twice.
-    assert per_video["single-frame confidence"] == pytest.approx([6 * frame + 7 * gflops["output"]])
+    assert per_video["single-frame-confidence"] == pytest.approx([6 * frame + 7 * gflops["output"]])
 
 
 def test_methods_refuse_what_does_not_fit(cache: Cache) -> None:

