@@ -22,7 +22,7 @@ import video_env  # noqa: F401  (registers the environments)
 from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
-from video_env.errors import InputError, require_choice, require_positive, require_seed
+from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.evaluation.labels import point_label
 from video_env.evaluation.patch_sizes import patch_setting
 from video_env.evaluation.protocols import LooksAt
@@ -124,6 +124,12 @@ class SB3Settings:
         require_seed(self.seed)
         if self.evaluate_every < 0:
             raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
+        if self.environment_id == ONE_STEP:
+            require_unused(self, "cost_per_gflop", because=f"{ONE_STEP}, where N is fixed")
+        else:
+            require_unused(
+                self, "num_frames", because=f"{self.environment_id}, whose policy chooses how many"
+            )
         if self.allow_exit and not self.of_patches:
             raise InputError(
                 f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches"

@@ -1,5 +1,8 @@
 """The one exception for bad input: files, arguments and data that a user can mend."""
 
+from dataclasses import fields
+from typing import Any
+
 
 class InputError(ValueError):
     """Input that cannot be used.
@@ -25,6 +28,19 @@ def require_positive(settings: object, *names: str) -> None:
         value = getattr(settings, name)
         if not 0 < value < float("inf"):
             raise InputError(f"{name}: found {value}, expected a number above 0")
+
+
+def require_unused(settings: Any, *names: str, because: str) -> None:
+    """Raise InputError where a setting is given that another one makes meaningless.
+
+    Args:
+        settings: a dataclass's instance.
+        names: of its fields that mean nothing now; each must have its default.
+        because: the setting that makes them so, in words.
+    """
+    for item in fields(settings):
+        if item.name in names and (found := getattr(settings, item.name)) != item.default:
+            raise InputError(f"{item.name}: found {found}; it means nothing with {because}")
 
 
 def require_seed(seed: int) -> None:

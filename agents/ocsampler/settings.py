@@ -7,7 +7,7 @@ from typing import Literal
 
 from agents.ocsampler.networks import PolicyName
 from video_env.envs.rewards import quality
-from video_env.errors import InputError, require_choice, require_positive, require_seed
+from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.models.backbones import Interpolation
 
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
@@ -89,6 +89,16 @@ class OCSamplerSettings:
             require_choice(name, getattr(self, name), allowed)
         if self.temporal_shift and self.skim != "mobilenet_v2":
             raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
+        if self.skim == "cached":
+            require_unused(self, "skim_weights", "interpolation", because="skim cached")
+        if self.estimator == "exact":
+            require_unused(self, "draws", because="estimator exact")
+        if self.optimiser == "adam":
+            require_unused(self, "momentum", because="optimiser adam")
+        if self.policy == "linear" and self.cost_per_gflop is None:
+            require_unused(self, "hidden", because="policy linear and no frame-number budget")
+        if self.cost_per_gflop is None:
+            require_unused(self, "budget_epochs", because="no frame-number budget (cost_per_gflop)")
         quality(self.reward)
 
 

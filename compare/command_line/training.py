@@ -9,6 +9,7 @@ import tyro
 
 from compare.command_line.signatures import CacheFolder, as_command
 from video_env.cache.store import Cache
+from video_env.errors import InputError
 from video_env.evaluation import registry
 from video_env.evaluation.registry import AgentKind
 from video_env.models.device import resolve_device
@@ -45,6 +46,8 @@ def recognizer(
         small: How small networks are trained.
         recognizer: How the recognizer is trained.
     """
+    if network == "cached" and small != SmallTraining():
+        raise InputError("small: found settings of small networks; they mean nothing with network cached")
     opened = Cache(cache)
     resolve_device(device)
     if has_recognizer(opened) and not overwrite:
