@@ -20,7 +20,7 @@ test: .venv/installed
 # processes, wait or open a browser. A new file takes part until it is named here; the slowest tests are listed.
 LONG := $(patsubst %,tests/test_%.py,adafocus adafocus_v2 benchmarks cache cache_faults cache_trust commands comparison \
 	damage data docs foreign_agents gpu interrupted notebooks odd_sets packages released released_adafocus \
-	released_adafocus_v2 report runs sb3)
+	released_adafocus_v2 report runs sb3 study)
 LONG_TESTS := tests/test_conventions.py::test_processes_started_by_spawn
 
 test-fast: .venv/installed

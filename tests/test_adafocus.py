@@ -1,4 +1,7 @@
-"""AdaFocus: what it learns on a problem whose optimum is known, its stages, and what it says of bad input."""
+"""AdaFocus: what it learns on a problem whose optimum is known, its stages, and what it says of bad input.
+
+All of it in one file, though it is long: its tests share one training.
+"""
 
 import time
 from collections.abc import Callable

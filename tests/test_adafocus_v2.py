@@ -1,4 +1,7 @@
-"""AdaFocusV2: its parts against slower recomputations, its training, budgets, files and commands."""
+"""AdaFocusV2: its parts against slower recomputations, its training, budgets, files and commands.
+
+All of it in one file, though it is long: its tests share one training.
+"""
 
 import os
 import subprocess

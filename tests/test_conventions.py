@@ -1,4 +1,7 @@
-"""What users of Gymnasium, Stable-Baselines3 and pickle take for granted, of every registered environment."""
+"""What users of Gymnasium, Stable-Baselines3 and pickle take for granted, of every registered environment.
+
+All of it in one file, though it is long: a convention kept is one of a list.
+"""
 
 import copy
 import json

@@ -92,3 +92,12 @@ def test_the_search_for_commands_finds_them() -> None:
     """As ``compare`` holds them."""
     text = "".join(file.read_text() for file in (ROOT / "compare").rglob("*.py"))
     assert {"--", "vi"} <= {found[0][:2] for found in COMMAND.finditer(text)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_long_file_gives_its_reason(file: Path) -> None:
+    text = file.read_text()
+    if text.count("\n") > 400:
+        assert re.search(r"\blong\b", ast.get_docstring(ast.parse(text)) or ""), (
+            "more than 400 lines, and no reason"
+        )

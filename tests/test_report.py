@@ -1,4 +1,7 @@
-"""The report page in a real browser, against the tables it was made from."""
+"""The report page in a real browser, against the tables it was made from.
+
+All of it in one file, though it is long: its tests share one browser and one page.
+"""
 
 from __future__ import annotations
 
