@@ -33,10 +33,13 @@ def best_fixed_subset(cache: Cache, num_frames: int) -> FixedSubsets:
         CacheError: it has no subset table.
     """
     check_num_frames(cache, num_frames)
+    table, rows = (
+        cache["subset_confidence"],
+        cache.rows("train"),
+    )  # none with more than 12 candidates
     bits = 1 << np.arange(cache.num_candidates)
     sets = (np.arange(1 << cache.num_candidates)[:, None] & bits) > 0
     sets = sets[sets.sum(axis=1) == num_frames]
-    table, rows = cache["subset_confidence"], cache.rows("train")
     total = np.zeros(len(sets))
     for start in range(0, len(rows), BATCH):
         total += table[rows[start : start + BATCH]][:, sets @ bits].astype(np.float64).sum(axis=0)

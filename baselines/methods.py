@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import baselines.best_fixed_subset  # noqa: F401  (registers its method)
 from baselines.early_exit import EarlyExit
 from baselines.heuristics import HEURISTICS, FixedSubsets, check_num_frames, uniform
 from baselines.oracle import oracle
@@ -16,9 +15,10 @@ from baselines.sb3 import ALGORITHMS, AlgorithmName, EnvironmentName, SB3Policy,
 from baselines.sb3_files import load_sb3, read_sb3_record, require_fits, train_to_file
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.evaluation.agent_kinds import AgentKind, agent_kind
 from video_env.evaluation.patch_sizes import patch_setting, sizes_to_choose
 from video_env.evaluation.protocols import Entry, Training
-from video_env.evaluation.registry import AgentKind, Job, agent_kind, method, require_unset
+from video_env.evaluation.registry import Job, method, require_unset
 from video_env.models.conditional_exit import DEFAULT_EXIT, ExitRule
 
 HEURISTIC, BOUND, SB3 = "heuristic", "bound", "stable-baselines3"

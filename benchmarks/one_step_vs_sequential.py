@@ -22,6 +22,7 @@ from report import alternating_seconds, median_ratio, write_report
 from baselines.sb3 import SB3Policy
 from video_env.cache.store import Cache
 from video_env.evaluation import registry
+from video_env.evaluation.agent_kinds import AGENT_KINDS
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Policy
 from video_env.models.device import resolve_device
@@ -95,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     cache = Cache(options.run / "cache")
     registry.load()
-    kinds, agents = registry.AGENT_KINDS, options.run / "agents"
+    kinds, agents = AGENT_KINDS, options.run / "agents"
     entries = {
         "OCSampler": kinds["ocsampler"].entry(cache=cache, agent=agents / "ocsampler-2.pt"),
         "MaskablePPO": kinds["sb3"].entry(cache=cache, agent=agents / "maskable-ppo-4.zip"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from compare.run_folder import Run
-from compare.summary import VARIANTS, in_order, methods_shown
+from compare.summary import in_order, methods_shown
 from video_env.cache.store import Cache
 from video_env.data.demo import NUM_CANDIDATES
 from video_env.evaluation.labels import method_labels, point_label
@@ -18,7 +18,10 @@ from video_env.evaluation.selections import write_selections
 
 Strip = tuple[str, np.ndarray, bool | None]
 
-NO_PATCHES_DRAWN = (*VARIANTS, "adafocus-v2-exit", "patch-ppo-exit", "centre-patch")
+NO_PATCHES_DRAWN = (
+    "adafocus-stage-2", "adafocus-gru", "adafocus-gru-stage-2", "adafocus-v2-fully-connected",
+    "adafocus-v2-exit", "patch-ppo-exit", "centre-patch",
+)  # fmt: skip
 """Ids of methods whose patches are almost those of another method, or are known without a picture."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -256,8 +257,9 @@ def _train(work: list[tuple[Method, Job]], out: Path, machine: Machine, modules:
         for future in as_completed(futures):
             name, seed = futures[future]
             bar.update()
-            bar.set_postfix_str(f"done: {name}, seed {seed}")
-            if (error := future.exception()) is not None:
+            error = future.exception()
+            bar.set_postfix_str(f"{'done' if error is None else 'failed'}: {name}, seed {seed}")
+            if error is not None:
                 failed[name, seed] = (
                     f"{name}, seed {seed} (its output: {_log_file(out, name, seed)})",
                     error,
@@ -295,7 +297,11 @@ def _trained(name: str, job: Job, log: Path, threads: int, modules: tuple[str, .
     (method,) = registry.find([name])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        method.do_work(job)
+        try:
+            method.do_work(job)
+        except Exception:
+            traceback.print_exc()  # the line that failed, for whoever wrote the method
+            raise
 
 
 def _test(out: Path, method: Method, job: Job) -> None:

@@ -72,7 +72,7 @@ def _trainings(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows: list[dict[str, Any]] = []
     learning: list[dict[str, Any]] = []
     for file in files:
-        for training in json.loads(file.with_suffix(".json").read_text()):
+        for training in _read_trainings(file.with_suffix(".json")):
             history = training.pop("history")
             reached = {
                 f"seconds_to_{accuracy:g}": min(
@@ -89,6 +89,15 @@ def _trainings(files: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
             )  # fmt: skip
             learning += [{**of, **row} for row in history]
     return _table(rows, _LAST), _table(learning, ["seconds", "validation"])
+
+
+def _read_trainings(file: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file}: cannot be read ({error}); compare {file.stem} again, and it is made anew"
+        ) from error
 
 
 _FIRST = ["method", "title", "family"]

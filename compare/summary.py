@@ -19,8 +19,8 @@ from video_env.evaluation.tables import read_table
 from video_env.files import write_bytes
 
 FIRST = (
-    "uniform", "random", "centre", "motion", "single-frame-confidence", "best-fixed-subset", "early-exit",
-    "random-patch", "centre-patch", "most-moving-patch",
+    "uniform", "random", "centre", "motion", "single-frame-confidence", "early-exit", "random-patch",
+    "centre-patch", "most-moving-patch",
 )  # fmt: skip
 LAST = ("patch-oracle", "oracle", "all-frames")
 """Tables and legends begin and end with these ids. Between them stand all others, by family and id."""
@@ -37,13 +37,9 @@ HEADLINE = (
 FILLING = ("maskable-ppo", "random", "most-moving-patch", "patch-ppo")
 """The first to be shown where the headline leaves lines free."""
 
-VARIANTS = (
-    "ocsampler-end-to-end", "adafocus-stage-2", "adafocus-gru", "adafocus-gru-stage-2",
-    "adafocus-v2-fully-connected",
-)  # fmt: skip
-"""Variants of the published methods: they come last."""
-
-SB3 = "stable-baselines3"
+SB3, HEURISTIC = "stable-baselines3", "heuristic"
+OWN_FAMILIES = {HEURISTIC, BOUND, SB3, "ocsampler", "adafocus", "adafocus-v2"}
+"""Families of this package's methods."""
 
 # Of a comparison with frames and patches: what the picture of one kind shows of the other kind.
 BESIDE_FRAMES = ("adafocus", "adafocus-v2", "adafocus-v2-exit", "patch-oracle")
@@ -61,7 +57,9 @@ def _place(method: str, family: str) -> tuple[int, str, str]:
     for part, ids in ((0, FIRST), (3, LAST)):
         if method in ids:
             return part, f"{ids.index(method):02d}", ""
-    return 2 if family == BOUND else 1, family, method
+    if family in (HEURISTIC, BOUND):
+        return (0 if family == HEURISTIC else 2), "99", method
+    return 1, family, method
 
 
 def methods_shown(table: pd.DataFrame, *, lines: int = LINES) -> list[str]:
@@ -75,8 +73,7 @@ def methods_shown(table: pd.DataFrame, *, lines: int = LINES) -> list[str]:
         lines: how many at most.
     """
     families = _families(table)
-    known = {*FIRST, *LAST, *HEADLINE, *FILLING, *VARIANTS}
-    added = [method for method, family in families.items() if method not in known and family != SB3]
+    added = [method for method, family in families.items() if family not in OWN_FAMILIES]
     wanted = dict.fromkeys([HEADLINE[0], *added, *HEADLINE, *FILLING, *families])
     taken = [method for method in wanted if method in families][:lines]
     return [method for method in families if method in taken]

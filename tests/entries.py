@@ -8,6 +8,7 @@ from typing import Any
 
 from video_env.cache.store import Cache
 from video_env.evaluation import registry
+from video_env.evaluation.agent_kinds import AGENT_KINDS
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job
 from video_env.models.tensors import read_tensors
@@ -32,4 +33,4 @@ def saved(file: Path, cache: Cache, *, device: str = "cpu", **options: Any) -> E
     kind = "sb3"
     if file.suffix != ".zip":
         kind = KINDS.get(read_tensors(file, what=str(file)).get("agent"), "ocsampler")
-    return registry.AGENT_KINDS[kind].entry(cache=cache, agent=file, device=device, **options)
+    return AGENT_KINDS[kind].entry(cache=cache, agent=file, device=device, **options)

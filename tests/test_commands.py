@@ -15,6 +15,7 @@ from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.evaluation import registry
+from video_env.evaluation.agent_kinds import AGENT_KINDS
 from video_env.evaluation.results import read_results
 from video_env.evaluation.selections import write_selections
 
@@ -223,7 +224,7 @@ def test_torchvision_networks_from_weights_files(
         (["curve", "/nowhere", "--out", "x"], "results /nowhere: no such file or folder"),
         (["train", "recognizer", "/nowhere"], "cache /nowhere: no such folder"),
         (["evaluate", "PACKAGED", "--policy", "uniform", "--out", "x.parquet"], "is now written video-env evaluate uniform CACHE --out"),
-        (["evaluate", "PACKAGED", "--policy", "a.zip", "--out", "x.parquet"], "is now written video-env evaluate NAME CACHE --agent a.zip (NAME: sb3)"),
+        (["evaluate", "PACKAGED", "--policy", "a.zip", "--out", "x.parquet"], "is now written video-env evaluate KIND CACHE --agent a.zip (KIND: what video-env train made it with)"),
         (["evaluate", "PACKAGED", "--policy", "a.pth", "--published", "adafocus", "--out", "x.parquet"], "evaluate released-adafocus CACHE --checkpoint a.pth"),
         (["cache", "--videos", "v", "--annotations", "a.csv", "--out", "c", "--published", "ocsampler"], "is now a command of its own: video-env cache released-NAME"),
         (["cache", "--videos", "v", "--annotations", "a.csv", "--out", "c", "--like=d"], "is now a command of its own: video-env cache like CACHE"),
@@ -278,10 +279,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     groups = {
         "cache": ["build", "like", "released-ocsampler", "add", "verify", "extract"],
-        "train": ["recognizer", *registry.AGENT_KINDS],
+        "train": ["recognizer", *AGENT_KINDS],
         "evaluate": [
             *(one.id for one in registry.methods().values() if one.train is None),
-            *registry.AGENT_KINDS,
+            *AGENT_KINDS,
         ],
     }
     for command in COMMANDS:

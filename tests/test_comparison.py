@@ -161,13 +161,13 @@ def last_frames(job: Job, settings: Settings) -> list[Entry]:
     ]
 
 def train(job: Job, settings: Settings) -> None:
-    job.file("trained").parent.mkdir(parents=True, exist_ok=True)
-    with job.file("trained").open("a") as file:
+    job.file("trained-last.txt").parent.mkdir(parents=True, exist_ok=True)
+    with job.file("trained-last.txt").open("a") as file:
         file.write("x")
 
 @method("trained-last", title="CNN+LSTM", about="the same, after a training", settings=Settings(), train=train)
 def trained_last(job: Job, settings: Settings) -> list[Entry]:
-    assert job.file("trained").read_text() == "x"
+    assert job.file("trained-last.txt").read_text() == "x"
     return last_frames(job, settings)
 """
     )

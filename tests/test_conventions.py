@@ -117,8 +117,8 @@ def test_a_pickled_environment_goes_on_as_the_original(
     )
     env.action_space.seed(1)
     env.reset(seed=5)
-    env.step(env.action_space.sample())
-    if not vector and environment == "FrameSelectOneStep-v0":
+    ended = env.step(env.action_space.sample())[2]
+    if not vector and ended:
         env.reset()
     for twin in (pickle.loads(pickle.dumps(env)), copy.deepcopy(env)):
         # The original's own generators stay where they are for the second twin.

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache as cached
 from itertools import takewhile
 from pathlib import Path
@@ -286,6 +287,29 @@ def test_example_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         file.write_text(f"test 1.mp4 1\n{line}\n")
         with pytest.raises(InputError, match="line 2"):
             read_lines(file, tmp_path)
+
+
+def test_example_of_a_trained_method(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It learns the mean confidence of each candidate alone, which a loop over the table gives too."""
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    importlib.import_module("my_trained_method")
+    method = registry.methods()["learned-places"]
+    job = registry.Job(
+        cache,
+        "test",
+        0,
+        tmp_path,
+        {"learned-places": replace(method.settings, num_frames=(2,), episodes=3000)},
+    )
+    method.do_work(job)
+    before = (tmp_path / "learned-places.npy").read_bytes()
+    method.do_work(job)
+    assert (tmp_path / "learned-places.npy").read_bytes() == before
+    (entry,) = method.list_entries(job)
+    alone = cache["subset_confidence"][cache.rows("train")][:, 1 << np.arange(6)].astype(float).mean(axis=0)
+    expected = sorted(np.argsort(alone)[-2:].tolist())
+    chosen = evaluate(entry, cache, "test")["selected"].map(list).map(tuple).unique().tolist()
+    assert chosen == [tuple(expected)]
 
 
 def test_example_of_a_method(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

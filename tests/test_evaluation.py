@@ -211,7 +211,7 @@ def test_pictures_show_at_most_eight_lines_and_what_was_added_is_one_of_them() -
         "patch-oracle", "all-frames",
     ]  # fmt: skip
     assert found["sb3-curve.png"] == ["uniform", "ocsampler", "a2c", "dqn", "maskable-ppo", "ppo", "oracle"]
-    own = [ours("own", "heuristic"), ours("own-patches", "mine", patches=True)]
+    own = [ours("own", "mine"), ours("own-patches", "mine", patches=True)]
     with_own = pictures(pd.concat([everything, *own]), patches | {"own-patches"})
     assert "own" in with_own["curve.png"]
     assert "own" not in with_own["patch-curve.png"]

@@ -59,6 +59,10 @@ def test_imports_go_down_only(file: Path) -> None:
     if module == "video_env":
         return  # it registers the environments, whatever else is imported
     assert own is not None, f"{module} is in no layer: give it one above"
+    if own[1] == "agents":
+        assert module in ("agents", "agents.released"), (
+            f"{module}: a new family of agents is a floor of its own"
+        )
     for imported in imports(file):
         other = layer_of(imported)
         if other is not None:

@@ -285,7 +285,7 @@ def test_hover_says_what_a_point_is(page: Page, run: Run) -> None:
     assert said[:5] == [
         "random", "N = 2", f"top-1 {point['top1']:.3f}",
         f"95% interval {point['top1_low']:.3f} to {point['top1_high']:.3f}",
-        f"{point['gflops']:.4g} GFLOPs a video",
+        f"{point['gflops']:.4g} GFLOPs per video",
     ]  # fmt: skip
     # The same by keyboard: to the next point of the method. mAP has no interval in this table.
     page.one("#chart").send_keys("\ue014")
@@ -293,7 +293,7 @@ def test_hover_says_what_a_point_is(page: Page, run: Run) -> None:
     page.one("input[value='mean_average_precision'] + span").click()
     page.act().move_to_element(page.all("[data-method='random'] .mark")[1]).perform()
     assert page.one("#chart-tip").text.split("\n")[2:4] == [
-        f"mAP {point['mean_average_precision']:.3f}", f"{point['gflops']:.4g} GFLOPs a video",
+        f"mAP {point['mean_average_precision']:.3f}", f"{point['gflops']:.4g} GFLOPs per video",
     ]  # fmt: skip
 
 

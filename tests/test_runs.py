@@ -27,7 +27,7 @@ from video_env.evaluation.registry import method
 
 def train(job, settings):
     job.folder.mkdir(parents=True, exist_ok=True)
-    job.file("asleep").touch()
+    job.file("sleepy-asleep").touch()
     time.sleep(600)
 
 @method("sleepy", about="sleeps", train=train)
@@ -54,7 +54,7 @@ def test_workers_end_with_the_comparison(tmp_path: Path, known: Cache, how: sign
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    asleep = [tmp_path / "run" / f"seed-{seed}" / "agents" / "asleep" for seed in (0, 1)]
+    asleep = [tmp_path / "run" / f"seed-{seed}" / "agents" / "sleepy-asleep" for seed in (0, 1)]
     try:
         until(lambda: all(file.exists() for file in asleep), seconds=120)
         tree = descendants(comparison.pid)

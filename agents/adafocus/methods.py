@@ -19,18 +19,10 @@ from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
+from video_env.evaluation.agent_kinds import AgentKind, ReleasedSystem, agent_kind, released_system
 from video_env.evaluation.patch_sizes import patch_setting, sizes_to_choose
 from video_env.evaluation.protocols import Entry, Training
-from video_env.evaluation.registry import (
-    PREPARATIONS,
-    AgentKind,
-    Job,
-    ReleasedSystem,
-    agent_kind,
-    method,
-    released_system,
-    require_unset,
-)
+from video_env.evaluation.registry import PREPARATIONS, Job, method, require_unset
 from video_env.files import alone, sha256_of
 from video_env.models.classifiers import NAME
 from video_env.models.patch_arrays import PATCHES, add_patches

@@ -18,16 +18,9 @@ from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
+from video_env.evaluation.agent_kinds import AgentKind, ReleasedSystem, agent_kind, released_system
 from video_env.evaluation.protocols import Entry, Training
-from video_env.evaluation.registry import (
-    AgentKind,
-    Job,
-    ReleasedSystem,
-    agent_kind,
-    method,
-    released_system,
-    require_unset,
-)
+from video_env.evaluation.registry import Job, method, require_unset
 from video_env.files import alone, delete, sha256_of
 from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import NAME, store_recognizer

@@ -22,6 +22,11 @@ ADVICE = {
     "redrawn-cache": "video-env cache like CACHE --random-epoch 1 makes one",
     "sb3-record": "video-env train sb3 writes both files",
     "method": "--modules adds your own",
+    "untrained-method": "--modules adds your own, and compare trains those that need a training",
+    "weights": (
+        "--skim-weights FILE and --embedding-weights FILE give them; to do without, build with --skim none "
+        "--embedding none and run video-env train recognizer --network small"
+    ),
 }
 """By what an error needs."""
 

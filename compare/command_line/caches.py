@@ -16,8 +16,7 @@ from video_env.cache.derive import extract
 from video_env.cache.store import Cache
 from video_env.data.annotations import READERS, Annotations
 from video_env.errors import InputError
-from video_env.evaluation import registry
-from video_env.evaluation.registry import ReleasedSystem
+from video_env.evaluation.agent_kinds import RELEASED, ReleasedSystem
 from video_env.evaluation.tables import read_table
 from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
 from video_env.models.classifiers import read_classifier
@@ -38,7 +37,7 @@ def commands() -> dict[str, Callable[..., None]]:
     return {
         "build": build,
         "like": like,
-        **{f"released-{system.name}": _released(system) for system in registry.RELEASED.values()},
+        **{f"released-{system.name}": _released(system) for system in RELEASED.values()},
         "add": add,
         "verify": verify,
         "extract": take_extract,
@@ -68,9 +67,9 @@ def build(
             from 0. Needed where labels are numbers and names together, or far apart.
         annotation_format: Format of the annotation file.
         skim: Network for the cheap features of all candidates, or none.
-        skim_weights: torchvision, random, or a file of weights.
+        skim_weights: torchvision (downloaded once), random (not kept: for trials), or a file of weights.
         embedding: Network for the recognizer's features, or none.
-        embedding_weights: torchvision, random, or a file of weights.
+        embedding_weights: torchvision (downloaded once), random (not kept), or a file of weights.
         device: auto, cpu, cuda:0, ...
         settings: How videos are read.
     """
@@ -156,7 +155,8 @@ def _report(built: Cache, out: Path) -> None:
     failures = read_table(out / "failures.csv")
     print(built)
     if len(failures):
-        print(f"{len(failures)} videos could not be decoded, see {out / 'failures.csv'}; the first:")
+        count = "1 video" if len(failures) == 1 else f"{len(failures)} videos"
+        print(f"{count} could not be decoded, see {out / 'failures.csv'}; the first:")
         print("\n".join(f"  {failure.video}: {failure.reason}" for failure in failures.head(5).itertuples()))
 
 

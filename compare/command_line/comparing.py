@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from compare.command_line.arguments import values
 from compare.demonstration import DataSettings, contact_sheet, demonstrate, study
 from compare.report.page import write_report
 from compare.run import Machine
@@ -22,7 +23,8 @@ from video_env.models.device import resolve_device
 
 def _with_settings(command: Callable[..., None], arguments: Sequence[str]) -> Callable[..., None]:
     """The command with the settings of those methods as arguments that are named on the command line."""
-    named = [one for name, one in registry.methods().items() if name in arguments]
+    asked = values(arguments, "--methods")
+    named = [one for name, one in registry.methods().items() if name in asked]
     # What a method builds on has settings that decide its results too.
     kind = registry.settings_type(registry.with_those_built_on(named))
     command.__annotations__["method_settings"] = Annotated[kind, tyro.conf.arg(name="")]
@@ -34,7 +36,7 @@ def compare_command(arguments: Sequence[str]) -> Callable[..., None]:
     """``video-env compare`` for these arguments."""
 
     def compare(
-        cache: Annotated[tuple[Path, ...], tyro.conf.Positional],
+        cache: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CACHE [CACHE ...]")],
         methods: tuple[str, ...],
         out: Path,
         seeds: int = 1,
@@ -76,7 +78,7 @@ METHODS
 Args:
     cache: Folder of the cache; or one cache for each seed, of the same videos with different recognizers.
     methods: Ids from the table above, or of your own methods (see --modules).
-    out: Folder of result tables, summary, claims, pictures, agents (see compare/run_folder.py).
+    out: Folder of result tables, summary, claims, pictures, agents.
     seeds: Number of trainings of each method, with seeds 0, 1, ...
     split: Split to test.
     metric: Metric of curves and intervals.

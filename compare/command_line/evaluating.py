@@ -14,6 +14,7 @@ from compare.summary import write_summary
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_seed
 from video_env.evaluation import registry
+from video_env.evaluation.agent_kinds import AGENT_KINDS, RELEASED
 from video_env.evaluation.budget import Metric, summarise
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.labels import setting_labels
@@ -28,8 +29,8 @@ def commands() -> dict[str, Callable[..., None]]:
     """By name: every method that needs no training, every kind of agent, and every released system."""
     return {
         **{one.id: _untrained(one) for one in registry.methods().values() if one.train is None},
-        **{kind.name: _saved(kind.entry) for kind in registry.AGENT_KINDS.values()},
-        **{f"released-{system.name}": _saved(system.entry) for system in registry.RELEASED.values()},
+        **{kind.name: _saved(kind.entry) for kind in AGENT_KINDS.values()},
+        **{f"released-{system.name}": _saved(system.entry) for system in RELEASED.values()},
     }
 
 
@@ -59,7 +60,7 @@ def _untrained(untrained: Method) -> Callable[..., None]:
         job = Job(opened, split, seed, None, {untrained.id: settings}, device)
         entries = untrained.list_entries(job)
         if method is not None:
-            entries = [replace(entry, method=method, title=method) for entry in entries]
+            entries = [_named(entry, method) for entry in entries]
         _evaluate(entries, opened, out, split, device)
 
     command.__doc__ = f"""Evaluate {untrained.id}: {untrained.about}.
@@ -87,10 +88,16 @@ def _saved(entry_of: Callable[..., Entry]) -> Callable[..., None]:
         resolve_device(options["device"])
         entry = entry_of(cache=opened, **options)
         if method is not None:
-            entry = replace(entry, method=method, title=method)
+            entry = _named(entry, method)
         _evaluate([entry], opened, out, split, options["device"])
 
     return as_command(entry_of, run, also={**_OUT, **_SPLIT, **_NAME})
+
+
+def _named(entry: Entry, method: str) -> Entry:
+    if not method.strip():
+        raise InputError("method: found an empty name, expected an id")
+    return replace(entry, method=method, title=method)
 
 
 def _require_parquet(out: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from itertools import takewhile
+
+from compare.command_line.arguments import values, without
 
 COMMANDS = {
     "demo": "a short demonstration on the built-in data set, from video files to a report",
@@ -56,13 +57,22 @@ def _run(command: str, arguments: list[str]) -> None:
     import tyro
 
     from compare.command_line import caches, comparing, evaluating, training
+    from video_env.errors import InputError
     from video_env.evaluation import registry
 
-    registry.load(_values(arguments, "--modules") if command in ("compare", "study") else ())
+    modules = values(arguments, "--modules")
+    registry.load(modules)
     groups = {"cache": caches.commands, "train": training.commands, "evaluate": evaluating.commands}
     if command in groups:
+        known = groups[command]()
+        if arguments and arguments[0] not in known and not arguments[0].startswith("-"):
+            raise InputError(
+                f"{command} {arguments[0]}: expected one of {', '.join(known)}", needs=_WANTED.get(command)
+            )
+        if modules:  # they are imported, and no option of a single method
+            arguments = without(arguments, "--modules", len(modules))
         tyro.extras.subcommand_cli_from_dict(
-            groups[command](), prog=f"video-env {command}", description=COMMANDS[command], args=arguments
+            known, prog=f"video-env {command}", description=COMMANDS[command], args=arguments
         )
         return
     single: dict[str, Callable[..., None]] = {
@@ -74,6 +84,9 @@ def _run(command: str, arguments: list[str]) -> None:
     }  # fmt: skip
     function = single[command] if command in single else made[command](arguments)
     tyro.cli(function, prog=f"video-env {command}", args=arguments)
+
+
+_WANTED = {"evaluate": "untrained-method"}
 
 
 def _in_new_spelling(command: str, arguments: list[str]) -> list[str]:
@@ -94,13 +107,12 @@ def _in_new_spelling(command: str, arguments: list[str]) -> list[str]:
                 raise InputError(f"cache {old}: is now a command of its own: {new}")
         return ["build", *arguments]
     if command == "evaluate" and "--policy" in flags:
-        policy = (_values(arguments, "--policy") or ["NAME"])[0]
+        policy = (values(arguments, "--policy") or ["NAME"])[0]
         if "--published" in flags:
-            name = (_values(arguments, "--published") or ["NAME"])[0]
+            name = (values(arguments, "--published") or ["NAME"])[0]
             new = f"released-{name} CACHE --checkpoint {policy}"
         elif policy.endswith((".pt", ".zip")):
-            kind = "sb3" if policy.endswith(".zip") else "ocsampler, adafocus or adafocus-v2"
-            new = f"NAME CACHE --agent {policy} (NAME: {kind})"
+            new = f"KIND CACHE --agent {policy} (KIND: what video-env train made it with)"
         else:
             new = f"{policy.replace(' ', '-')} CACHE"
         raise InputError(f"evaluate --policy: is now written video-env evaluate {new} --out TABLE.parquet")
@@ -115,13 +127,3 @@ def _at_home(argument: str) -> str:
     """With the user's folder for ``~``, which shells leave as it is behind an equals sign or in quotes."""
     flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return flag + equals + os.path.expanduser(value)  # noqa: PTH111  (pathlib would drop a slash at the end)
-
-
-def _values(arguments: list[str], flag: str) -> list[str]:
-    """What follows a flag, up to the next one; or stands behind its equals sign."""
-    split = [part for argument in arguments for part in (
-        argument.split("=", 1) if argument.startswith(f"{flag}=") else [argument])]  # fmt: skip
-    if flag not in split:
-        return []
-    after = split[split.index(flag) + 1 :]
-    return list(takewhile(lambda value: not value.startswith("-"), after))

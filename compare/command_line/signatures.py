@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import tyro
 
 from video_env.cache.store import Cache
-from video_env.evaluation.protocols import Entry
 
 CacheFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CACHE")]
 
@@ -91,6 +90,3 @@ def _helps(function: Callable[..., Any]) -> dict[str, str]:
         elif text:
             break
     return found
-
-
-EntryOf = Callable[..., Entry]

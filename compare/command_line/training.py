@@ -10,8 +10,7 @@ import tyro
 from compare.command_line.signatures import CacheFolder, as_command
 from video_env.cache.store import Cache
 from video_env.errors import InputError
-from video_env.evaluation import registry
-from video_env.evaluation.registry import AgentKind
+from video_env.evaluation.agent_kinds import AGENT_KINDS, AgentKind
 from video_env.models.device import resolve_device
 from video_env.models.train_recognizer import (
     RecognizerTraining,
@@ -24,7 +23,7 @@ from video_env.models.train_small import SmallTraining, train_small_networks
 
 def commands() -> dict[str, Callable[..., None]]:
     """By name: recognizer, and every kind of agent."""
-    return {"recognizer": recognizer, **{kind.name: _agent(kind) for kind in registry.AGENT_KINDS.values()}}
+    return {"recognizer": recognizer, **{kind.name: _agent(kind) for kind in AGENT_KINDS.values()}}
 
 
 def recognizer(

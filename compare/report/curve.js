@@ -170,7 +170,7 @@ function describe({ method, point, values: [value, low, high] }, title) {
   const lines = [
     `${title} ${formatAccuracy(value)}`,
     low === null || high === null ? null : `95% interval ${formatAccuracy(low)} to ${formatAccuracy(high)}`,
-    `${formatNumber(point.gflops)} GFLOPs a video`,
+    `${formatNumber(point.gflops)} GFLOPs per video`,
     point.frames === null ? null : `${formatNumber(point.frames)} frames`,
     point.videos_per_second === null ? null : `${Math.round(point.videos_per_second)} videos/s`,
   ];
@@ -224,7 +224,7 @@ function axes(x, y, width, height, title) {
       makeSvg("path", { class: "grid", d: `M${x.at(tick)},${MARGIN.top}V${bottom}` }),
       text({ x: x.at(tick), y: bottom + 18, "text-anchor": "middle" }, formatNumber(tick)),
     ]),
-    text({ x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 6, "text-anchor": "middle" }, "GFLOPs a video"),
+    text({ x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 6, "text-anchor": "middle" }, "GFLOPs per video"),
     text({ x: 12, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle",
       transform: `rotate(-90 12 ${(MARGIN.top + bottom) / 2})` }, title),
   ];

@@ -170,7 +170,7 @@ def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
     for name, title, form in (
         ("share_of_oracle_gain", "share of the oracle's gain", "{:.0%}"),
         ("frames", "frames", "{:.2f}"),
-        ("gflops", "GFLOPs a video", "{:.4g}"),
+        ("gflops", "GFLOPs per video", "{:.4g}"),
         ("videos_per_second", "videos/s", "{:,.0f}"),
         ("training_seconds", "training, s", "{:,.0f}"),
         ("seeds", "seeds", "{:.0f}"),

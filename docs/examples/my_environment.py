@@ -40,6 +40,9 @@ class ClipSelectEnv(TaskEnv[Selection]):
     ## Action Space
     `Discrete(T − N + 1)`: the first frame of the clip.
 
+    ## Episode End
+    Terminates after its one step.
+
     ## Arguments
     Those of `FrameSelect-v0` but `max_frames`, and `num_frames`, N, 3 by default.
     """

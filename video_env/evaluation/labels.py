@@ -22,9 +22,9 @@ FORMS = {
 
 def setting_label(setting: Mapping[str, Any]) -> str:
     """A setting as people read it, such as ``36², λ = 4``; empty for a method that has none."""
-    known = [form.format(setting[name]) for name, form in FORMS.items() if name in setting]
-    others = [f"{name.replace('_', ' ')} {_text(setting[name])}" for name in setting if name not in FORMS]
-    return ", ".join([*known, *others])
+    known = [name for name in FORMS if isinstance(setting.get(name), int | float)]
+    others = [f"{name.replace('_', ' ')} {_text(setting[name])}" for name in setting if name not in known]
+    return ", ".join([*(FORMS[name].format(setting[name]) for name in known), *others])
 
 
 def setting_labels(table: pd.DataFrame) -> pd.Series:

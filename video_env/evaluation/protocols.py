@@ -11,7 +11,7 @@ import numpy as np
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.labels import point_label
-from video_env.evaluation.results import COLUMNS, Setting
+from video_env.evaluation.results import Setting, is_setting_name
 
 LooksAt = Literal["nothing", "skim", "all frames", "glance"]
 """What a policy needs to have seen before it decides: its cost is charged to the method. ``glance`` is of
@@ -121,7 +121,7 @@ class Entry:
         title: the name that people read.
         family: what it belongs to; ``bound`` for references: oracles and all frames.
         setting: its point on the curve, such as ``{"num_frames": 2}``; each part becomes a column.
-        seed: of its training; 0 for what has none.
+        seed: of its training or draws; the comparison's where there are none.
         environment: id; None for a ``Recogniser``.
         policy: acts there, or recognises.
         options: of the environment, without cache and split, or of ``recognise``.
@@ -144,17 +144,31 @@ class Entry:
     cache: Cache | None = None
 
     def __post_init__(self) -> None:
-        for name, value in self.setting.items():
-            if name in COLUMNS or name.startswith("seconds_to_"):
-                raise InputError(
-                    f"setting of {self.method}: {name} is another column of result tables, choose another"
-                )
-            if not isinstance(value, int | float | str):
-                raise InputError(
-                    f"setting of {self.method}: {name}: found {value!r}, expected a number or a word"
-                )
+        # NumPy's numbers become Python's.
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.setting.items()
+        }
+        object.__setattr__(self, "setting", plain)
+        for name, value in plain.items():
+            where = f"setting of {self.method}: {name}"
+            if not is_setting_name(name):
+                raise InputError(f"{where} is another column of result tables, choose another")
+            if not isinstance(value, int | float | str) or value != value:
+                raise InputError(f"{where}: found {value!r}, expected a number or a word")
+            if isinstance(value, str) and (not value or _is_number(value)):
+                raise InputError(f"{where}: found the text {value!r}, expected a word, or the number itself")
 
     @property
     def label(self) -> str:
         """Title and setting as people read them."""
         return point_label(self.title, self.setting)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a CSV file would give a number back."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

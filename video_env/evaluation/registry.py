@@ -1,4 +1,4 @@
-"""The registry: methods that can be compared, kinds of agents with their files, and released systems.
+"""The registry of methods that can be compared.
 
 A method gives its entries, one for each point on its curve, for one seed::
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import keyword
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
@@ -36,6 +37,7 @@ ENTRY_POINTS = "video_env.methods"
 
 OWN = (
     "baselines.methods",
+    "baselines.best_fixed_subset",
     "agents.ocsampler.methods",
     "agents.adafocus.methods",
     "agents.adafocus_v2.methods",
@@ -71,13 +73,22 @@ class Job:
     method: Method | None = None
 
     def file(self, name: str) -> Path:
-        """A file or folder in ``folder``.
+        """A file or folder in ``folder``, where those of all methods lie side by side.
+
+        Args:
+            name: begins with the method's id, or with that of one that it builds on.
 
         Raises:
-            InputError: nothing may be trained.
+            InputError: nothing may be trained, or another method might use the same name.
         """
         if self.folder is None:
             raise InputError("folder: found none, expected one for what is trained")
+        ids = () if self.method is None else (self.method.id, *self.method.builds_on)
+        if ids and not any(name == id or name.startswith((f"{id}-", f"{id}.")) for id in ids):
+            raise InputError(
+                f"file {name!r}: expected a name that begins with the method's id ({' or '.join(ids)}): "
+                "the files of all methods lie side by side"
+            )
         return self.folder / name
 
     def entry(
@@ -166,6 +177,11 @@ class Method:
         if not entries:
             raise InputError("gave no entries, expected at least one")
         points = [(entry.method, dict(entry.setting)) for entry in entries]
+        for entry in entries:
+            if entry.method != self.id and entry.method in _METHODS:
+                raise InputError(f"gave an entry of another method, {entry.method}; choose another variant")
+            if entry.seed != job.seed:
+                raise InputError(f"gave an entry of seed {entry.seed}, expected {job.seed} (job.seed)")
         for entry, point in zip(entries, points, strict=True):
             if points.count(point) > 1:
                 raise InputError(f"its settings give {entry.label} twice")
@@ -175,47 +191,7 @@ class Method:
         return job.settings.get(self.id, self.settings)
 
 
-@dataclass(frozen=True)
-class AgentKind:
-    """A kind of agent that is saved to files.
-
-    Attributes:
-        name: on the command line: ``train NAME`` and ``evaluate NAME``.
-        about: what it is, in a few words.
-        train: trains one to a file or folder; its parameters are the options of ``train NAME``.
-        entry: reads one and gives its point on the curve; its parameters are the options of
-            ``evaluate NAME``, among them ``cache``, the file ``agent`` and ``device``.
-    """
-
-    name: str
-    about: str
-    train: Callable[..., None]
-    entry: Callable[..., Entry]
-
-
-@dataclass(frozen=True)
-class ReleasedSystem:
-    """A published system whose authors released its weights.
-
-    Attributes:
-        name: on the command line: ``cache released-NAME`` and ``evaluate released-NAME``.
-        about: what it is, in a few words.
-        build_cache: makes a cache with a checkpoint's networks; its parameters are options of
-            ``cache released-NAME``, among them ``annotations``, ``out``, ``settings``, ``checkpoint`` and
-            ``device``.
-        entry: gives the checkpoint's point on the curve; its parameters are the options of ``evaluate
-            released-NAME``, among them ``cache``, ``checkpoint`` and ``device``.
-    """
-
-    name: str
-    about: str
-    build_cache: Callable[..., Cache]
-    entry: Callable[..., Entry]
-
-
 _METHODS: dict[str, Method] = {}
-AGENT_KINDS: dict[str, AgentKind] = {}
-RELEASED: dict[str, ReleasedSystem] = {}
 PREPARATIONS: dict[str, Preparation] = {}
 """By name, what several methods stand on and one of them makes; see ``Job.patches``."""
 
@@ -240,8 +216,16 @@ def method(
         family: by default ``own``, that of methods which users add.
 
     Raises:
-        InputError: the id is taken, or the settings are no dataclass.
+        InputError: the id is taken or no id, the settings are no dataclass, or there are both ``train`` and
+            ``prepare``.
     """
+    if not attribute(id).isidentifier() or keyword.iskeyword(attribute(id)) or id != id.lower():
+        raise InputError(
+            f"method {id!r}: expected an id of small letters, digits and hyphens that begins with a letter; "
+            "the title may be any text"
+        )
+    if train is not None and prepare is not None:
+        raise InputError(f"method {id!r}: found train and prepare, expected one of them")
     if not is_dataclass(settings) or isinstance(settings, type):
         raise InputError(
             f"method {id!r}: expected the settings as a dataclass's instance, found {settings!r}"
@@ -249,7 +233,7 @@ def method(
 
     def add(entries: Entries) -> Entries:
         plain_name(id, Path(inspect.getfile(entries)), "method")  # its files are called after it
-        before = _METHODS.get(id)
+        before = next((one for one in _METHODS.values() if attribute(one.id) == attribute(id)), None)
         # A module that is imported a second time, under another name or anew, is no second method.
         if before is not None and _place(before.entries) != _place(entries):
             raise InputError(
@@ -262,16 +246,6 @@ def method(
         return entries
 
     return add
-
-
-def agent_kind(kind: AgentKind) -> None:
-    """Register a kind of agent."""
-    AGENT_KINDS[kind.name] = kind
-
-
-def released_system(system: ReleasedSystem) -> None:
-    """Register a released system."""
-    RELEASED[system.name] = system
 
 
 def _place(entries: Entries) -> tuple[str, str]:
@@ -339,11 +313,22 @@ def find(ids: Iterable[str]) -> list[Method]:
 
 
 def with_those_built_on(methods: Iterable[Method]) -> list[Method]:
-    """These methods after all those that they build on, each once."""
+    """These methods after all those that they build on, each once.
+
+    Raises:
+        InputError: methods build on each other in a circle.
+    """
     found: dict[str, Method] = {}
-    for one in methods:
-        found.update({other.id: other for other in with_those_built_on(find(one.builds_on))})
+
+    def add(one: Method, above: tuple[str, ...]) -> None:
+        if one.id in above:
+            raise InputError(f"method {one.id!r}: builds on itself, by {' and '.join(above)}")
+        for other in find(one.builds_on):
+            add(other, (*above, one.id))
         found[one.id] = one
+
+    for one in methods:
+        add(one, ())
     return list(found.values())
 
 

@@ -49,11 +49,21 @@ COLUMNS = frozenset({
     "seeds", "top1", "top1_low", "top1_high", "mean_average_precision", "mean_average_precision_low",
     "mean_average_precision_high", "share_of_oracle_gain", "difference_to_uniform",
     "difference_to_uniform_low", "difference_to_uniform_high", "area", "gflops_low", "gflops_high", "stages",
-    "num_settings", "seconds", "validation",
+    "num_settings", "seconds", "validation", "history",
+    # Text in the tables beside them.
+    "path", "reason", "setting", "claim", "measure", "unit",
 })  # fmt: skip
 """Names that no setting may have."""
 
-NEEDED = ("method", "title", "family", "seed", "split", "data", "video", "correct", "gflops")
+NEEDED = (
+    "method", "title", "family", "seed", "split", "data", "video", "labels", "correct", "gflops", "frames",
+    "scores", "videos_per_second", "training_seconds",
+)  # fmt: skip
+
+
+def is_setting_name(name: str) -> bool:
+    """Whether a column of this name belongs to the setting."""
+    return name not in COLUMNS and not name.startswith("seconds_to_")
 
 
 def setting_columns(table: pd.DataFrame) -> list[str]:
@@ -158,6 +168,8 @@ def read_results(*paths: Path) -> pd.DataFrame:
             )
         if missing := [name for name in NEEDED if name not in table]:
             raise InputError(f"result table {file}: no column {', '.join(missing)}; it is no result table")
+        if table[["method", "title", "family"]].isna().any(axis=None):
+            raise InputError(f"result table {file}: a row lacks its method, title or family")
         tables.append(table)
     return join_results(tables, [str(file) for file in files])
 
@@ -187,6 +199,15 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
         ignore_index=True,
     )
     joined = joined[_in_order(joined)]
+    for name in setting_columns(joined):
+        known = joined[joined[name].notna()]
+        words = known[name].map(lambda value: isinstance(value, str))
+        if words.any() and not words.all():
+            kinds = [known[words == kind].iloc[0] for kind in (True, False)]
+            raise InputError(
+                f"result tables: {name} is a word for {kinds[0]['method']} in {kinds[0]['source']}, and a "
+                f"number for {kinds[1]['method']} in {kinds[1]['source']}; rename one, and delete its table"
+            )
     key = [*point_columns(joined), "seed", "video"]
     twice = joined[joined.duplicated(key, keep=False)]
     if len(twice):

@@ -247,8 +247,9 @@ def embedding_weights(cache: Cache, network: str) -> Path:
     found = cache.meta["arrays"].get("embedding", {}).get("source", {}).get("network")
     if found != network or file.name not in cache.meta["networks"]:
         raise InputError(
-            f"focus_weights cache: cache {cache.path} holds no {network} that its embedding was computed "
-            f"with (it is of {found or 'no network'}); expected torchvision, random or a file"
+            f"focus_weights cache: cache {cache.path} does not hold the weights of a {network} that its "
+            f"embedding was computed with (its network: {found or 'none'}); expected torchvision, random or "
+            "a file"
         )
     return cache.network_file(file.name)
 
@@ -342,13 +343,16 @@ def _torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], str]:
     try:
         weights = torchvision.models.get_model_weights(name).DEFAULT
     except ValueError:
-        raise InputError(f"network {name!r} has no torchvision weights; expected random or a file") from None
+        raise InputError(
+            f"network {name!r} has no torchvision weights; expected random or a file", needs="weights"
+        ) from None
     try:
         return weights.get_state_dict(progress=True, check_hash=True), f"torchvision:{weights}"
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"torchvision's weights {weights} are neither in {torch.hub.get_dir()}/checkpoints nor can "
-            f"they be downloaded ({error}); give a weights file by its path instead"
+            f"they be downloaded ({error}); expected the path of a file of weights",
+            needs="weights",
         ) from error
 
 
