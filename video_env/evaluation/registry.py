@@ -235,7 +235,7 @@ def method(
         plain_name(id, Path(inspect.getfile(entries)), "method")  # its files are called after it
         before = next((one for one in _METHODS.values() if attribute(one.id) == attribute(id)), None)
         # A module that is imported a second time, under another name or anew, is no second method.
-        if before is not None and _place(before.entries) != _place(entries):
+        if before is not None and (before.id != id or _place(before.entries) != _place(entries)):
             raise InputError(
                 f"method {id!r}: is registered already, by {before.entries.__module__}; now "
                 f"{entries.__module__} adds it"
