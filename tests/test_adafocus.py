@@ -434,9 +434,13 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
         AdaFocus(frames, QUICK, device="cpu")
     with pytest.raises(CacheError, match="has no array 'frames'"):
         AdaFocus(derive(frames, tmp_path / "bare", ["skim"]), QUICK, folder=tmp_path, device="cpu")
-    with pytest.raises(InputError, match="focus_weights cache: cache .* holds no resnet50"):
+    with pytest.raises(
+        InputError, match="focus_weights cache: cache .* does not hold the weights of a resnet50"
+    ):
         AdaFocus(frames, replace(QUICK, focus="resnet50"), folder=tmp_path, device="cpu")
-    with pytest.raises(InputError, match="focus_weights cache: cache .* holds no small"):
+    with pytest.raises(
+        InputError, match="focus_weights cache: cache .* does not hold the weights of a small"
+    ):
         AdaFocus(
             write_cache(tmp_path / "elsewhere"), replace(QUICK, patch_size=8), folder=tmp_path, device="cpu"
         )

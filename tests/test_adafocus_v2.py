@@ -342,7 +342,7 @@ def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
         AdaFocusV2(frames_cache, replace(SMALL, patch_size=33))
     with pytest.raises(InputError, match="they want frames normalised differently"):
         AdaFocusV2(frames_cache, replace(SMALL, glance="mobilenet_v2"))
-    with pytest.raises(InputError, match="focus_weights cache: .* holds no small"):
+    with pytest.raises(InputError, match="focus_weights cache: .* does not hold the weights of a small"):
         AdaFocusV2(frames_cache, replace(SMALL, focus_weights="cache"))
     for options, message in (({"policy": "luck"}, "expected one of fully_connected, soft_argmax"),
                              ({"parts": 9}, "expected at most batch_size 8"),

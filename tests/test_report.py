@@ -350,6 +350,7 @@ def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> 
     names = ("centre", "motion", "early-exit", "ppo", "ocsampler", "ocsampler-budget", "CNN+LSTM")
     uniform, patches = (run.results[run.results["method"] == name] for name in ("uniform", "random-patch"))
     more = [uniform.assign(method=name, title=f"the {name}") for name in names]
+    more[-1]["family"] = "own"  # a user's
     of_patches = ["adafocus", "adafocus-v2", "centre-patch", "patch-oracle"]
     more += [patches.assign(method=name, title=f"the {name}") for name in of_patches]
     results = in_order(join_results([run.results, *more]))
