@@ -244,7 +244,6 @@ def test_torchvision_networks_from_weights_files(
         (["train", "adafocus", "PACKAGED", "--out", "x", "--patch-size", "24"], "has patches of 36 pixels already"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--algorithm", "td3", "--hyperparameters", "noise_std", "much"], "td3 refuses them"),
         (["train", "recognizer", "PACKAGED", "--small.skim.epochs", "2"], "they mean nothing with network cached"),
-        (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--budget-epochs", "2"], "budget_epochs: found 2; it means nothing with no frame-number budget"),
         (["train", "ocsampler", "PACKAGED", "--out", "x.pt", "--skim-weights", "random"], "skim_weights: found random; it means nothing with skim cached"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--cost-per-gflop", "4"], "cost_per_gflop: found 4.0; it means nothing with FrameSelectOneStep-v0"),
         (["train", "sb3", "PACKAGED", "--out", "x.zip", "--algorithm", "dqn", "--num-frames", "3"], "num_frames: found 3; it means nothing with FrameSelect-v0"),

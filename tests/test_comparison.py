@@ -15,7 +15,7 @@ import baselines.methods
 import compare.run_folder
 from agents.adafocus.methods import AdaFocusSizes
 from agents.adafocus.settings import AdaFocusSettings
-from agents.ocsampler.methods import OCSamplerCurve
+from agents.ocsampler.methods import BudgetCurve, OCSamplerCurve
 from agents.ocsampler.settings import OCSamplerSettings
 from baselines.methods import SB3Costs
 from baselines.sb3 import SB3Settings
@@ -291,6 +291,13 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         Run(run)
     with pytest.raises(InputError, match="holds no comparison"):
         Run(tmp_path)
+
+
+def test_a_curve_of_budgets_sets_how_the_budget_is_learned() -> None:
+    assert (
+        BudgetCurve(training=OCSamplerSettings(budget_epochs=2, policy="linear", hidden=8)).training.hidden
+        == 8
+    )
 
 
 def test_what_a_curve_varies_is_not_given_twice() -> None:

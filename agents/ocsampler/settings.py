@@ -95,10 +95,6 @@ class OCSamplerSettings:
             require_unused(self, "draws", because="estimator exact")
         if self.optimiser == "adam":
             require_unused(self, "momentum", because="optimiser adam")
-        if self.policy == "linear" and self.cost_per_gflop is None:
-            require_unused(self, "hidden", because="policy linear and no frame-number budget")
-        if self.cost_per_gflop is None:
-            require_unused(self, "budget_epochs", because="no frame-number budget (cost_per_gflop)")
         quality(self.reward)
 
 
