@@ -6,11 +6,9 @@ decide the label on average, and nothing of the video at hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from baselines.heuristics import FixedSubsets, check_num_frames
+from baselines.heuristics import FixedSubsets, NumFrames, check_num_frames
 from video_env.cache.store import Cache
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, method
@@ -45,17 +43,6 @@ def best_fixed_subset(cache: Cache, num_frames: int) -> FixedSubsets:
         total += table[rows[start : start + BATCH]][:, sets @ bits].astype(np.float64).sum(axis=0)
     best = sets[int(total.argmax())]
     return FixedSubsets(np.broadcast_to(best, (len(cache), cache.num_candidates)), "nothing")
-
-
-@dataclass(frozen=True)
-class NumFrames:
-    """Numbers of frames.
-
-    Attributes:
-        num_frames: numbers of frames, one point on the curve each.
-    """
-
-    num_frames: tuple[int, ...] = (1, 2, 3, 4, 6)
 
 
 @method(

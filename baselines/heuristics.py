@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from video_env.data.sampling import candidate_indices
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
 from video_env.models.verdicts import Verdicts
+
+
+@dataclass(frozen=True)
+class NumFrames:
+    """Settings of methods that choose N frames without a training.
+
+    Attributes:
+        num_frames: numbers of frames, one point on the curve each.
+    """
+
+    num_frames: tuple[int, ...] = (1, 2, 3, 4, 6)
 
 
 class FixedSubsets:

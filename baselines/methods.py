@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from baselines.early_exit import EarlyExit
-from baselines.heuristics import HEURISTICS, FixedSubsets, check_num_frames, uniform
+from baselines.heuristics import HEURISTICS, FixedSubsets, NumFrames, check_num_frames, uniform
 from baselines.oracle import oracle
 from baselines.patches import PATCH_RULES, FixedPatches
 from baselines.sb3 import ALGORITHMS, AlgorithmName, EnvironmentName, SB3Policy, SB3Settings
@@ -29,17 +29,6 @@ ANY_POINT: EnvironmentName = "PatchSelectContinuous-v0"
 
 
 # Frames without a training.
-
-
-@dataclass(frozen=True)
-class NumFrames:
-    """Numbers of frames.
-
-    Attributes:
-        num_frames: numbers of frames, one point on the curve each.
-    """
-
-    num_frames: tuple[int, ...] = (1, 2, 3, 4, 6)
 
 
 Choose = Callable[[Cache, int, str, int], FixedSubsets]
