@@ -231,6 +231,8 @@ def test_torchvision_networks_from_weights_files(
         (["cache", "build", "--videos", "v", "--annotations", "/nowhere", "--out", "c", "--skim", "none", "--skim-weights", "a.pth"], "annotation file /nowhere: no such file"),
         (["evaluate", "ocsampler", "PACKAGED", "--agent", "none.pt", "--out", "x.parquet"], "agent none.pt: no such file"),
         (["evaluate", "adafocus-v2", "PACKAGED", "--agent", "none.pt", "--gflops", "1", "--out", "x.parquet"], "agent none.pt: no such file"),
+        (["evaluate", "last-frames", "PACKAGED", "--out", "x.parquet"], "evaluate last-frames: expected one of uniform, "),
+        (["evaluate", "last-frames", "PACKAGED", "--out", "x.parquet"], "; --modules adds your own, and compare trains those"),
         (["evaluate", "uniform", "PACKAGED", "--num-frames", "13", "--out", "x.parquet"], "expected 1 to 12"),
         (["evaluate", "uniform", "PACKAGED", "--split", "dev", "--out", "x.parquet"], "no video of split 'dev'"),
         (["evaluate", "uniform", "PACKAGED", "--device", "cuda:9", "--out", "x.parquet"], "expected auto, cpu"),

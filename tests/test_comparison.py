@@ -1,4 +1,4 @@
-"""Comparisons: the table of methods, what is kept and what is done again, and what is refused."""
+"""Comparisons: the registry of methods, what is kept and what is done again, and what is refused."""
 
 import inspect
 import json
@@ -185,6 +185,10 @@ def trained_last(job: Job, settings: Settings) -> list[Entry]:
         own["correct"].mean() - results[(results["method"] == "uniform") & (results["num_frames"] == 3)]["correct"].mean()
     )  # fmt: skip
     assert Run("run").methods["last-frames"] == {"num_frames": [3]}
+    # ``evaluate`` takes it too.
+    evaluated = ["evaluate", "last-frames", str(cache.path), "--num-frames", "2", "--out", "own.parquet"]
+    assert main([*evaluated, "--modules", "last_frames"]) == 0
+    assert read_results(Path("own.parquet"))["selected"].map(list).tolist() == [[4, 5]] * 8
     with pytest.raises(InputError, match="'last-frames': is registered already, by last_frames"):
         registry.method("last-frames", about="")(lambda job, settings: [])
     for name in ("last-frames", "trained-last"):

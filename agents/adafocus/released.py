@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from agents.adafocus.patch_policy import PatchPolicy
+from agents.common.released_checkpoints import INPUT_SIZE
 from video_env.data.patches import GRID, check_patch_size, grid_corners, grid_points
 from video_env.errors import InputError
 from video_env.models.backbones import BACKBONES, FrameNetwork, load_state
 from video_env.models.classifiers import GRUClassifier
-
-INPUT_SIZE = 224
 
 
 class AdaFocusOutput(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 
 from agents.adafocus_v2.network import AdaFocusV2Network
+from agents.common.released_checkpoints import INPUT_SIZE
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
 from video_env.models.backbones import BackboneName, FrameNetwork, load_state
 
-INPUT_SIZE = 224
 GLANCE_SIZES: dict[BackboneName, int] = {"mobilenet_v2": 224, "resnet50": 96}
 """Pixels of the whole frame for each of the two released glance networks."""
 # What the released code calls our parts.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from agents.common.released_checkpoints import INPUT_SIZE
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.errors import InputError
 from video_env.files import sha256_of
-
-INPUT_SIZE = 224
-"""Pixels of a frame's side that the released AdaFocus and AdaFocusV2 look at."""
 
 
 def as_numbered(annotations: Annotations, count: int, checkpoint: Path) -> Annotations:

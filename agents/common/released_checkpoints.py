@@ -14,6 +14,9 @@ from video_env.models.backbones import plain_state_dict, read_checkpoint
 
 System = TypeVar("System")
 
+INPUT_SIZE = 224
+"""Pixels of a frame's side that the released AdaFocus and AdaFocusV2 look at."""
+
 
 def load_checkpoint(
     name: str,
