@@ -1,7 +1,7 @@
 """Methods side by side: everything that is not on disk yet is trained and tested, then all is summed up.
 
 ``compare.run_folder`` describes a comparison's folder. Trainings run beside each other in processes of
-their own; testing follows in one process, so that the speeds in the tables are of an otherwise idle machine.
+their own; testing follows in one process, and then all that was tested is timed in turns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from compare.published_figures import reported_figures
 from compare.run_folder import Run, claim, require_no_links
+from compare.speeds import is_timed, time_points
 from compare.sum_up import sum_up
 from video_env.cache.store import Cache
 from video_env.errors import InputError, require_positive
@@ -169,6 +170,11 @@ def _do(
         if (method.id, job.seed) not in failed:
             _test(out, method, job)
     _raise_first(failed, machine)
+    untimed = [(method, job) for method, job in work if not is_timed(_table_file(out, method, job))]
+    time_points(
+        [(_table_file(out, method, job), method.list_entries(job), job.cache) for method, job in untimed],
+        split, machine.device,
+    )  # fmt: skip
 
 
 def _with_results(out: Path) -> set[str]:

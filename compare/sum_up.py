@@ -12,6 +12,7 @@ import pandas as pd
 from compare.claims import measure_claims, write_claims
 from compare.pictures import draw_pictures
 from compare.run_folder import Run
+from compare.speeds import with_those_apart
 from compare.summary import write_summary
 from video_env.errors import InputError
 from video_env.evaluation.budget import Metric
@@ -47,7 +48,7 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None, all
             for name in run.methods
             if (file := folder / f"seed-{seed}" / "results" / f"{name}.parquet").is_file()
         ]
-        results = join_results([_read(file) for file in files], list(map(str, files)))
+        results = with_those_apart(join_results([_read(file) for file in files], list(map(str, files))))
         write_results(results, folder / "results.parquet")
         trainings, learning = _trainings(files)
         write_bytes(folder / "training.csv", trainings.to_csv(index=False).encode())

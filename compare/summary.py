@@ -217,10 +217,23 @@ def format_summary(summary: pd.DataFrame) -> str:
             "oracle gain": summary["share_of_oracle_gain"].map(
                 lambda share: "" if pd.isna(share) else f"{share:.0%}"
             ),
-            "videos/s": summary["videos_per_second"].map("{:.0f}".format),
+            "videos/s": speeds(summary),
         }
     )
     return table.to_string(index=False)
+
+
+def speeds(summary: pd.DataFrame) -> list[str]:
+    """Videos per second, with the middle half of the rounds and the reason where they are to be taken with
+    care; empty where they were not measured."""
+    texts = []
+    for row in summary.to_dict("records"):
+        text = "" if pd.isna(row["videos_per_second"]) else f"{row['videos_per_second']:,.0f}"
+        if not pd.isna(note := row.get("speed_note", "")) and note and text:
+            ends = (row[f"videos_per_second_{end}"] for end in ("low", "high"))
+            text = f"{text} ({'-'.join(f'{end:,.0f}' for end in ends)}: {note})"
+        texts.append(text)
+    return texts
 
 
 def _interval(summary: pd.DataFrame, metric: str) -> dict[str, list[str]]:

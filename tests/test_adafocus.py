@@ -287,7 +287,6 @@ def test_evaluation_counts_patches(trained: AdaFocus) -> None:
     assert table["exit_after"].eq(6).all()
     assert table["patches"].map(len).eq(12).all()
     assert np.stack(table["scores"].to_list()).sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert table["videos_per_second"].gt(0).all()
     heuristic = evaluate(untrained("centre-patch", cache), cache, "test")
     assert heuristic["gflops"].to_numpy() == pytest.approx(6 * (per_frame - trained.gflops))
     assert {tuple(of_video) for of_video in heuristic["patches"]} == {(0.5,) * 12}

@@ -25,6 +25,7 @@ from tests.killed import Commands, Outcome
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache
 from video_env.envs.options import PACKAGED_CACHE
+from video_env.evaluation import throughput
 from video_env.files import alone
 
 SAMPLE = 2
@@ -39,7 +40,7 @@ _LOGS = (
     "training.csv",
     "report.html",
 )
-_TIMES = {"training_seconds", "seconds", "videos_per_second", "history", "sha256", "machine"}
+_TIMES = {"training_seconds", "seconds", "history", "sha256", "machine", *throughput.COLUMNS}
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, Method
 from video_env.evaluation.results import join_results, read_results, write_results
 from video_env.evaluation.selections import write_selections
+from video_env.evaluation.throughput import Evaluated, with_speeds
 from video_env.models.device import resolve_device
 
 
@@ -106,7 +107,8 @@ def _require_parquet(out: Path) -> None:
 
 
 def _evaluate(entries: list[Entry], cache: Cache, out: Path, split: str, device: str) -> None:
-    table = join_results([evaluate(entry, cache, split, device) for entry in entries])
+    points = [Evaluated(entry, evaluate(entry, cache, split, device), cache) for entry in entries]
+    table = join_results(with_speeds(points, split, device))
     write_results(table, out)
     summary = summarise(table)
     videos = table["video"].nunique()

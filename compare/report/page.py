@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from compare.report.gallery import gallery_blocks
 from compare.run_folder import REPORT, Run
-from compare.summary import BESIDE_PATCHES, methods_shown, why_no_difference
+from compare.summary import BESIDE_PATCHES, methods_shown, speeds, why_no_difference
 from video_env.errors import InputError
 from video_env.evaluation.budget import METRICS
 from video_env.evaluation.labels import method_labels, setting_label, setting_labels
@@ -177,6 +177,9 @@ def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
     ):
         if name in summary:
             columns[title] = _cells(summary[name], form)
+    if "videos/s" in columns:
+        with_notes = zip(columns["videos/s"], speeds(summary), strict=True)
+        columns["videos/s"] = [Cell(text or cell.text, cell.sort) for cell, text in with_notes]
     return {"columns": list(columns), "rows": list(zip(*columns.values(), strict=True))}
 
 

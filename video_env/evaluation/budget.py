@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,8 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
         ``top1``, ``mean_average_precision``, and the metric's name with ``_low`` and ``_high``, its 95%
         bootstrap interval over seeds and videos;
         ``gflops``, ``frames``, ``videos_per_second``, ``training_seconds``;
+        where speeds were measured also ``videos_per_second_low``, ``videos_per_second_high``,
+        ``speed_over_all_frames`` and ``speed_note``, all different notes of the seeds;
         ``share_of_oracle_gain`` (see ``oracle_gain``), missing for patches;
         ``difference_to_uniform`` with ``_low`` and ``_high``: top-1 minus the top-1 of uniform frames (and of
         all frames) at equal GFLOPs, on the same seeds and videos (see ``differences``). It is missing where
@@ -61,6 +63,7 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
                 "gflops": group["gflops"].mean(),
                 "frames": group["frames"].mean(),
                 "videos_per_second": group["videos_per_second"].mean(),
+                **_speed(group),
                 "training_seconds": group.groupby("seed")["training_seconds"].first().mean(),
             }
         )
@@ -73,6 +76,17 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
     return summary.sort_values(
         ["method", "gflops"], key=lambda column: column.map(order) if column.name == "method" else column
     ).reset_index(drop=True)
+
+
+def _speed(group: pd.DataFrame) -> dict[str, Any]:
+    """What is said of a point's speed beside the speed itself, as far as it was measured."""
+    if "speed_note" not in group:
+        return {}
+    numbers = ("videos_per_second_low", "videos_per_second_high", "speed_over_all_frames")
+    notes = dict.fromkeys(
+        note for of_seed in group["speed_note"].dropna().unique() for note in of_seed.split(", ") if note
+    )
+    return {**{name: group[name].mean() for name in numbers}, "speed_note": ", ".join(notes)}
 
 
 def _differences_to_uniform(results: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -14,30 +14,32 @@ import pandas as pd
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
 from video_env.evaluation.protocols import Entry, LooksAt, Policy, Recognition
-from video_env.evaluation.throughput import BATCH_VIDEOS, network_seconds
 from video_env.models.device import machine_name
 from video_env.models.verdicts import Verdicts
 
 BATCH = 2048
+BATCH_FRAMES = 32
+"""Videos whose frames are read at once."""
 
 
 def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd.DataFrame:
-    """Let a policy choose frames, or patches, for every video of a split: a result table.
+    """Let a policy choose frames, or patches, for every video of a split: a result table, without speeds
+    (``throughput`` measures them).
 
     Args:
         entry: the policy; it acts on its own cache where it has one.
         cache: else it acts on this one.
         split: whose videos.
-        device: where the time of the cache's networks is measured; a policy has its own.
+        device: which machine the table names; a policy has its own.
 
     Raises:
         InputError: the environment's options or the cache do not fit, or there is no such device.
     """
     cache = entry.cache or cache
     if entry.environment is None:
-        table, chosen, more, seconds = _recognised(entry, cache, split)
+        table, chosen, more = _recognised(entry, cache, split)
     else:
-        table, chosen, more, seconds = _acted(entry, entry.environment, cache, split, device)
+        table, chosen, more = _acted(entry, cache, split)
     label_sets = cache.label_sets()
     return pd.DataFrame(
         {
@@ -55,51 +57,50 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
             "frames": _processed(table, chosen),
             "selected": [np.flatnonzero(row).tolist() for row in chosen],
             **more,
-            "videos_per_second": 1 / seconds,
+            "videos_per_second": np.nan,
             "training_seconds": entry.training.seconds,
             "machine": machine_name(device),
         }
     )
 
 
-Outcome = tuple[pd.DataFrame, np.ndarray, dict[str, Any], float]
+Outcome = tuple[pd.DataFrame, np.ndarray, dict[str, Any]]
 """The verdict on every video (video, label, prediction, correct, confidence, gflops); which frames were
-processed, bool [V, T]; the table's columns of this kind of selection; and seconds per video."""
+processed, bool [V, T]; and the table's columns of this kind of selection."""
 
 
-def _acted(entry: Entry, environment: str, cache: Cache, split: str, device: str) -> Outcome:
-    """A policy acts in an environment, on one whole episode for each video."""
+def make_env(entry: Entry, cache: Cache, split: str, num_envs: int) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """The environments that an entry's policy acts in, charged with what the policy costs."""
     policy: Any = entry.policy
-    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
     options = dict(entry.options)
     if policy.looks_at != "glance":
         options.setdefault("skim_gflops", look_gflops(policy.looks_at, cache, entry.options))
-    parts, policy_seconds = [], 0.0
+    return gym.make_vec(
+        str(entry.environment), num_envs=num_envs, vectorization_mode="vector_entry_point", cache=cache,
+        split=split, selector_gflops=policy.gflops, **options,
+    )  # fmt: skip
+
+
+def _acted(entry: Entry, cache: Cache, split: str) -> Outcome:
+    """A policy acts in an environment, on one whole episode for each video."""
+    policy: Any = entry.policy
+    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
+    parts = []
     for batch in _batches(names):
-        env = gym.make_vec(
-            environment, num_envs=len(batch), vectorization_mode="vector_entry_point", cache=cache,
-            split=split, selector_gflops=policy.gflops, **options,
-        )  # fmt: skip
-        last, seconds = run_episodes(policy, env, batch)
+        last = run_episodes(policy, make_env(entry, cache, split, len(batch)), batch)
         parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
-        policy_seconds += seconds
     table = pd.concat(parts, ignore_index=True)
-    chosen, runs, more = (_patches_chosen if "patches" in table else _frames_chosen)(
-        table, cache, policy.looks_at, split
-    )
-    return table, chosen, more, policy_seconds / len(table) + network_seconds(cache, runs, device)
+    chosen, more = (_patches_chosen if "patches" in table else _frames_chosen)(table, cache, split)
+    return table, chosen, more
 
 
 def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
-    """A method looks at the videos by itself; its time is measured as it runs."""
+    """A method looks at the videos by itself."""
     policy: Any = entry.policy
-    rows, found, seconds = cache.rows(split), [], 0.0
-    policy.recognise(cache["frames"][rows[:BATCH_VIDEOS]], **entry.options)  # so that no first call is timed
-    for start in range(0, len(rows), BATCH_VIDEOS):
-        frames = cache["frames"][rows[start : start + BATCH_VIDEOS]]
-        begun = time.perf_counter()
+    rows, found = cache.rows(split), []
+    for start in range(0, len(rows), BATCH_FRAMES):
+        frames = cache["frames"][rows[start : start + BATCH_FRAMES]]
         found.append(policy.recognise(frames, **entry.options))
-        seconds += time.perf_counter() - begun
     said = Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
     labels, prediction = cache.index["label"].to_numpy()[rows], said.probabilities.argmax(axis=-1)
     table = pd.DataFrame(
@@ -113,20 +114,16 @@ def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
         }
     )
     chosen = said.points[..., 0] >= 0
-    columns = _patch_columns(said.points, chosen, said.probabilities)
-    return table, chosen, columns, seconds / len(rows)
+    return table, chosen, _patch_columns(said.points, chosen, said.probabilities)
 
 
-Chosen = tuple[np.ndarray, dict[str, float], dict[str, Any]]
-"""Which frames were processed, bool [V, T]; on how many images of a video each array's network ran; and the
-table's columns of this kind of selection."""
+Chosen = tuple[np.ndarray, dict[str, Any]]
+"""Which frames were processed, bool [V, T]; and the table's columns of this kind of selection."""
 
 
-def _frames_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:
+def _frames_chosen(table: pd.DataFrame, cache: Cache, split: str) -> Chosen:
     chosen = np.stack(table["selected"].to_list())
-    processed = cache.num_candidates if looks_at == "all frames" else float(_processed(table, chosen).mean())
-    runs = {"embedding": processed, "skim": cache.num_candidates if looks_at == "skim" else 0}
-    return chosen, runs, {"scores": list(_scores(cache, split, chosen))}
+    return chosen, {"scores": list(_scores(cache, split, chosen))}
 
 
 def _processed(table: pd.DataFrame, chosen: np.ndarray) -> pd.Series:
@@ -134,14 +131,10 @@ def _processed(table: pd.DataFrame, chosen: np.ndarray) -> pd.Series:
     return table.get("processed", pd.Series(chosen.sum(axis=1)))
 
 
-def _patches_chosen(table: pd.DataFrame, cache: Cache, looks_at: LooksAt, split: str) -> Chosen:
+def _patches_chosen(table: pd.DataFrame, cache: Cache, split: str) -> Chosen:
     points = np.stack(table["patches"].to_list())
     chosen = points[..., 0] >= 0
-    looked = chosen.sum(axis=1)
-    # The frame at which a video is left was glanced at too.
-    glanced = np.minimum(looked + 1, cache.num_candidates)
-    columns = _patch_columns(points, chosen, np.stack(table["probabilities"].to_list()))
-    return chosen, {"glance": float(glanced.mean()), "patches": float(looked.mean())}, columns
+    return chosen, _patch_columns(points, chosen, np.stack(table["probabilities"].to_list()))
 
 
 def _patch_columns(points: np.ndarray, chosen: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
@@ -154,34 +147,34 @@ def _patch_columns(points: np.ndarray, chosen: np.ndarray, scores: np.ndarray) -
 
 
 def run_episodes(
-    policy: Policy, env: gym.vector.VectorEnv[Any, Any, Any], videos: np.ndarray
-) -> tuple[dict[str, np.ndarray], float]:
+    policy: Policy,
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    videos: np.ndarray,
+    *,
+    deciding: AbstractContextManager[Any] | None = None,
+) -> dict[str, np.ndarray]:
     """One whole episode on each of these videos.
 
     Args:
         policy: acts greedily.
         env: a native vector environment with as many environments as videos.
         videos: ids.
+        deciding: entered around each of the policy's decisions, to time them.
 
     Returns:
-        The final infos, each [B, ...], and the seconds that the policy took to decide.
+        The final infos, each [B, ...].
     """
     takes_masks = "action_masks" in inspect.signature(policy.predict).parameters
     observation, info = env.reset(options={"video": list(videos)})
     ended = np.zeros(len(videos), bool)
     last: dict[str, np.ndarray] = {}
-    state, seconds = None, 0.0
+    state = None
     start = np.ones(len(videos), bool)
 
-    def decide() -> tuple[np.ndarray, Any]:
-        masks = {"action_masks": info["action_mask"]} if takes_masks and "action_mask" in info else {}
-        return policy.predict(observation, state, start, deterministic=True, **masks)
-
-    decide()  # so that no first call is timed: a GPU's loads its kernels
     while not ended.all():
-        begun = time.perf_counter()
-        action, state = decide()
-        seconds += time.perf_counter() - begun
+        masks = {"action_masks": info["action_mask"]} if takes_masks and "action_mask" in info else {}
+        with deciding or nullcontext():
+            action, state = policy.predict(observation, state, start, deterministic=True, **masks)
         observation, _, terminated, truncated, info = env.step(action)
         start = terminated | truncated
         now = start & ~ended
@@ -190,7 +183,7 @@ def run_episodes(
                 if not key.startswith("_"):
                     last.setdefault(key, np.empty_like(values))[now] = values[now]
         ended |= now
-    return last, seconds
+    return last
 
 
 def look_gflops(looks_at: LooksAt, cache: Cache, options: dict[str, Any]) -> float | None:

@@ -17,7 +17,10 @@ A result table has one row per video:
 | `patches` | of patch selection: (row, column) in [0, 1] of the patch in each processed frame, in a row |
 | `exit_after` | of patch selection: the number of frames after which the video was left |
 | `scores` | class probabilities, for mAP |
-| `videos_per_second` | of the whole method on this machine, from decoded frames; see `throughput` |
+| `videos_per_second` | of the whole method, from decoded frames: the median of rounds; see `throughput` |
+| `videos_per_second_low`, `videos_per_second_high` | the middle half of the rounds |
+| `speed_note` | why the speed is to be taken with care: `rounds disagree`, `busy machine`, `timed apart` |
+| `speed_over_all_frames` | over that of the recognizer's network on all candidates, in the same rounds |
 | `training_seconds` | time of the method's own training |
 | `machine` | where it was tested; speeds of different machines are not compared |
 
@@ -44,7 +47,8 @@ Setting = Mapping[str, int | float | str | bool]
 COLUMNS = frozenset({
     "method", "title", "family", "seed", "split", "data", "video", "label", "prediction", "correct",
     "confidence", "labels", "gflops", "frames", "selected", "patches", "exit_after", "scores",
-    "videos_per_second", "training_seconds", "machine", "source",
+    "videos_per_second", "videos_per_second_low", "videos_per_second_high", "speed_note",
+    "speed_over_all_frames", "training_seconds", "machine", "source",
     # Of what is made of result tables: summary, areas, trainings, learning.
     "seeds", "top1", "top1_low", "top1_high", "mean_average_precision", "mean_average_precision_low",
     "mean_average_precision_high", "share_of_oracle_gain", "difference_to_uniform",

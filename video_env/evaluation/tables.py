@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-TEXT = ("video", "path", "reason", "method", "title", "family", "setting", "claim", "measure", "unit")
+TEXT = (
+    "video", "path", "reason", "method", "title", "family", "setting", "claim", "measure", "unit",
+    "speed_note",
+)  # fmt: skip
 """Columns of text, whatever the text looks like: a video may be called 00001 or NA, a method nan."""
 
 
