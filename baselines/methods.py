@@ -172,15 +172,16 @@ class SB3Costs:
     """An algorithm that weighs accuracy against GFLOPs.
 
     Attributes:
-        costs: λ, one training each.
+        costs_of_all_frames: λ as the share of quality that all frames together may cost, one training each.
         training: what the trainings share.
     """
 
-    costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
+    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.5, 3.0)
     training: SB3Settings = field(default_factory=SB3Settings)
 
     def __post_init__(self) -> None:
-        require_unset(self.training, cost_per_gflop="costs")
+        by = "costs_of_all_frames"
+        require_unset(self.training, cost_per_gflop=by, cost_of_all_frames=by)
 
 
 @dataclass(frozen=True)
@@ -205,16 +206,18 @@ class SB3PatchCosts:
 
     Attributes:
         patch_size: side of a patch in pixels of the cache's frames.
-        costs: λ, one training each.
+        costs_of_all_frames: λ as the share of quality that all frames together, glanced and looked at, may
+            cost, one training each.
         training: what the trainings share.
     """
 
     patch_size: int = 36
-    costs: tuple[float, ...] = (4.0, 8.0)
+    costs_of_all_frames: tuple[float, ...] = (0.1, 0.2)
     training: SB3Settings = field(default_factory=SB3Settings)
 
     def __post_init__(self) -> None:
-        require_unset(self.training, cost_per_gflop="costs")
+        by = "costs_of_all_frames"
+        require_unset(self.training, cost_per_gflop=by, cost_of_all_frames=by)
 
 
 Runs = Callable[[Job, Any], list[tuple[Cache, str, dict[str, Any]]]]
@@ -246,7 +249,8 @@ def _by_num_frames(job: Job, settings: SB3NumFrames) -> list[tuple[Cache, str, d
 
 
 def _by_cost(job: Job, settings: SB3Costs) -> list[tuple[Cache, str, dict[str, Any]]]:
-    return [(job.cache, f"{cost:g}", {"cost_per_gflop": cost}) for cost in settings.costs]
+    costs = settings.costs_of_all_frames
+    return [(job.cache, f"{cost:g}", {"cost_of_all_frames": cost}) for cost in costs]
 
 
 def _by_patch_size(job: Job, settings: SB3Patches) -> list[tuple[Cache, str, dict[str, Any]]]:
@@ -256,7 +260,8 @@ def _by_patch_size(job: Job, settings: SB3Patches) -> list[tuple[Cache, str, dic
 def _by_cost_of_patches(job: Job, settings: SB3PatchCosts) -> list[tuple[Cache, str, dict[str, Any]]]:
     (size,) = sizes_to_choose(job.cache, (settings.patch_size,))
     on = job.patches(size)
-    return [(on, f"{size}-{cost:g}", {"cost_per_gflop": cost}) for cost in settings.costs]
+    costs = settings.costs_of_all_frames
+    return [(on, f"{size}-{cost:g}", {"cost_of_all_frames": cost}) for cost in costs]
 
 
 for _algorithm, _counts in {"ppo": (1, 2, 3), "a2c": (2,), "trpo": (2,), "sac": (2,), "td3": (2,)}.items():
@@ -266,7 +271,7 @@ for _algorithm, _counts in {"ppo": (1, 2, 3), "a2c": (2,), "trpo": (2,), "sac": 
         settings=SB3NumFrames(_counts, _training), runs=_by_num_frames,
     )  # fmt: skip
 for _algorithm, _costs in {
-    "maskable-ppo": (1.0, 4.0, 12.0, 24.0), "dqn": (4.0,), "qr-dqn": (4.0,), "recurrent-ppo": (4.0,),
+    "maskable-ppo": (0.15, 0.5, 1.5, 3.0), "dqn": (0.5,), "qr-dqn": (0.5,), "recurrent-ppo": (0.5,),
 }.items():  # fmt: skip
     _training = SB3Settings(cast(AlgorithmName, _algorithm), SEQUENTIAL)
     _learner(
@@ -301,7 +306,7 @@ def point_of(file: Path, cache: Cache, *, device: str = "auto") -> dict[str, Any
     policy = SB3Policy(load_sb3(settings, file, cache, device, tuned=record.tuned))
     return {
         "setting": settings.setting(cache), "environment": settings.environment_id, "policy": policy,
-        "options": settings.environment_options(), "cache": cache,
+        "options": settings.environment_options(cache), "cache": cache,
         "training": Training.of(record.training_seconds, asdict(settings) | record.tuned.record()),
     }  # fmt: skip
 

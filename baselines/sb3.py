@@ -22,6 +22,7 @@ import video_env  # noqa: F401  (registers the environments)
 from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
+from video_env.envs.costs import gflops_of_all_frames, gflops_of_all_patches, relative_cost
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.evaluation.labels import point_label
 from video_env.evaluation.patch_sizes import patch_setting
@@ -88,7 +89,8 @@ class SB3Settings:
         environment: id; by default the algorithm's own first choice: FrameSelectOneStep-v0 (N frames at
             once) for ppo, a2c, trpo, sac and td3, FrameSelect-v0 (one frame after another) for the others.
         num_frames: N, in FrameSelectOneStep-v0.
-        cost_per_gflop: λ, in the other environments.
+        cost_per_gflop: λ, in the other environments; 0 where neither form of it is given.
+        cost_of_all_frames: λ in the other form: the share of quality that all frames together may cost.
         allow_exit: let the policy stop before the last frame, for patches.
         reward: by name; by default confidence for frames, contrast for patches, and increment for
             patches with stops.
@@ -105,6 +107,7 @@ class SB3Settings:
     environment: EnvironmentName | None = None
     num_frames: int = 2
     cost_per_gflop: float = 0.0
+    cost_of_all_frames: float | None = None
     allow_exit: bool = False
     reward: str | None = None
     steps: int | None = None
@@ -125,11 +128,17 @@ class SB3Settings:
         if self.evaluate_every < 0:
             raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
         if self.environment_id == ONE_STEP:
-            require_unused(self, "cost_per_gflop", because=f"{ONE_STEP}, where N is fixed")
+            fixed = f"{ONE_STEP}, where N is fixed"
+            require_unused(self, "cost_per_gflop", "cost_of_all_frames", because=fixed)
         else:
             require_unused(
                 self, "num_frames", because=f"{self.environment_id}, whose policy chooses how many"
             )
+        if self.cost_of_all_frames is not None:
+            require_unused(self, "cost_per_gflop", because="cost_of_all_frames, which is λ too")
+            if not 0 <= self.cost_of_all_frames < np.inf:
+                found = self.cost_of_all_frames
+                raise InputError(f"cost_of_all_frames: found {found}, expected a number of at least 0")
         if self.allow_exit and not self.of_patches:
             raise InputError(
                 f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches"
@@ -154,13 +163,20 @@ class SB3Settings:
         """Whether patches are selected, not frames."""
         return self.environment_id in (PATCHES, ANY_POINT)
 
-    def environment_options(self) -> dict[str, Any]:
+    def all_frames_gflops(self, cache: Cache) -> float:
+        """What all frames of a video spend in the environment."""
+        return gflops_of_all_patches(cache) if self.of_patches else gflops_of_all_frames(cache)
+
+    def environment_options(self, cache: Cache) -> dict[str, Any]:
         """What the environment is made with, without cache and split."""
         reward = ("increment" if self.allow_exit else "contrast") if self.of_patches else "confidence"
         options: dict[str, Any] = {"reward": self.reward or reward, "observation": "index"}
         if self.environment_id == ONE_STEP:
             return {"num_frames": self.num_frames, **options}
-        options["cost_per_gflop"] = self.cost_per_gflop
+        share = self.cost_of_all_frames
+        options["cost_per_gflop"] = (
+            self.cost_per_gflop if share is None else relative_cost(share, self.all_frames_gflops(cache))
+        )
         return {"allow_exit": self.allow_exit, **options} if self.of_patches else options
 
     def tuned(self) -> Tuned:
@@ -193,7 +209,8 @@ class SB3Settings:
         """The point on its method's curve."""
         if self.environment_id == ONE_STEP:
             return {"num_frames": self.num_frames}
-        cost = {"cost_per_gflop": self.cost_per_gflop}
+        share = self.cost_of_all_frames
+        cost = {"cost_per_gflop": self.cost_per_gflop} if share is None else {"cost_of_all_frames": share}
         if not self.of_patches:
             return cost
         return {**patch_setting(cache), **(cost if self.allow_exit else {})}
@@ -300,7 +317,7 @@ def make_environments(
     """So many environments of a split side by side; with these videos first, by their ids."""
     env = gym.make_vec(
         settings.environment_id, num_envs=num_envs, vectorization_mode="vector_entry_point",
-        cache=cache, split=split, **settings.environment_options(),
+        cache=cache, split=split, **settings.environment_options(cache),
     )  # fmt: skip
     return StableBaselinesVecEnv(env, videos)
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from baselines.sb3 import SB3Settings, build, make_environments, train_sb3
 from baselines.tuned import Tuned, tuned_from
 from video_env.cache.store import Cache
+from video_env.envs.costs import describe_relative_cost
 from video_env.errors import InputError
 from video_env.files import alone, sha256_of, write_bytes
 from video_env.models.backbones import load_state
@@ -113,6 +114,8 @@ def train_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: st
             return
         if file.exists():
             tqdm.write(f"{file}: unfinished, there is no record that belongs to it; it is trained anew")
+        if (cost := settings.cost_of_all_frames) is not None:
+            tqdm.write(f"{file}: {describe_relative_cost(cost, settings.all_frames_gflops(cache))}")
         begun = time.perf_counter()
         model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
         seconds = time.perf_counter() - begun

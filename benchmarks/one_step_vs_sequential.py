@@ -99,7 +99,7 @@ def main() -> None:
     kinds, agents = AGENT_KINDS, options.run / "agents"
     entries = {
         "OCSampler": kinds["ocsampler"].entry(cache=cache, agent=agents / "ocsampler-2.pt"),
-        "MaskablePPO": kinds["sb3"].entry(cache=cache, agent=agents / "maskable-ppo-4.zip"),
+        "MaskablePPO": kinds["sb3"].entry(cache=cache, agent=agents / "maskable-ppo-0.5.zip"),
     }
     results: dict[str, float] = {}
     for entry in entries.values():

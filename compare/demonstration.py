@@ -47,7 +47,7 @@ SHOWN = (
 
 FEWER: dict[str, dict[str, Any]] = {
     "ocsampler": {"num_frames": (1, 2, 3)},
-    "maskable-ppo": {"costs": (4.0, 24.0)},
+    "maskable-ppo": {"costs_of_all_frames": (0.5, 3.0)},
     "adafocus": {"patch_sizes": (36,)},
     "adafocus-v2": {"patch_sizes": (36,), "training": {"epochs": 5}},
 }

@@ -308,7 +308,10 @@ def test_what_a_curve_varies_is_not_given_twice() -> None:
     for make, message in (
         (lambda: OCSamplerCurve(training=OCSamplerSettings(num_frames=5)), "it is given by num_frames"),
         (lambda: AdaFocusSizes(training=AdaFocusSettings(seed=5)), "it is given by seeds of the comparison"),
-        (lambda: SB3Costs(training=SB3Settings("dqn", cost_per_gflop=5)), "it is given by costs"),
+        (
+            lambda: SB3Costs(training=SB3Settings("dqn", cost_per_gflop=5)),
+            "it is given by costs_of_all_frames",
+        ),
     ):
         with pytest.raises(InputError, match=f"found 5; {message}"):
             make()

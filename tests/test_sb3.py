@@ -55,7 +55,7 @@ def known_patches(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 def on_test(cache: Cache, settings: SB3Settings) -> tuple[float, float]:
     """Accuracy and mean number of frames of what was learned."""
     policy = SB3Policy(train_sb3(cache, settings, device="cpu"))
-    entry = Entry("m", "", "", {}, 0, settings.environment_id, policy, settings.environment_options())
+    entry = Entry("m", "", "", {}, 0, settings.environment_id, policy, settings.environment_options(cache))
     table = evaluate(entry, cache, "test")
     return float(table["correct"].mean()), float(table["frames"].mean())
 
@@ -279,7 +279,7 @@ def test_training_is_evaluated_on_the_validation_split(tmp_path: Path, algorithm
     train_sb3(cache, settings, device="cpu", log_folder=tmp_path)
     recorded = np.load(tmp_path / "evaluations.npz")
     best = load_sb3(settings, tmp_path / "best_model.zip", cache, "cpu")
-    options = settings.environment_options()
+    options = settings.environment_options(cache)
     entry = Entry("m", "", "", {}, 0, settings.environment_id, SB3Policy(best), options)
     table = evaluate(entry, cache, "validation")
     # A return is the gain in confidence over the uniform prediction, with λ = 0.

@@ -48,10 +48,10 @@ def quick_methods() -> object:
         "uniform": {"num_frames": (1, 2)},
         "oracle": {"num_frames": (1, 2)},
         "ocsampler": {"num_frames": (2,), "training": OCSamplerSettings(epochs=1)},
-        "ocsampler_budget": {"costs": (4.0,), "training": OCSamplerSettings(epochs=1)},
+        "ocsampler_budget": {"costs_of_all_frames": (0.5,), "training": OCSamplerSettings(epochs=1)},
         "ppo": {"num_frames": (2,), "training": SB3Settings(steps=256, num_envs=16, hyperparameters=short)},
         "maskable_ppo": {
-            "costs": (4.0,),
+            "costs_of_all_frames": (0.5,),
             "training": SB3Settings("maskable-ppo", steps=256, num_envs=16, hyperparameters=short),
         },
         "adafocus": {
@@ -79,7 +79,7 @@ def quick_methods() -> object:
             )
         },
         "patch_ppo_exit": {
-            "costs": (4.0,),
+            "costs_of_all_frames": (0.5,),
             "training": SB3Settings(
                 "ppo", "PatchSelect-v0", allow_exit=True, steps=96, num_envs=8, hyperparameters=short
             ),

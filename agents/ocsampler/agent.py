@@ -29,8 +29,10 @@ from agents.ocsampler.networks import build_policy, ranked
 from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
-from agents.ocsampler.training_videos import TrainingVideos
+from agents.ocsampler.training_videos import TrainingVideos, same_videos
 from video_env.cache.store import Cache, open_cache
+from video_env.envs.costs import relative_cost
+from video_env.envs.options import check_number
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
 from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights
@@ -56,6 +58,9 @@ class OCSampler:
 
     Attributes:
         cost_per_gflop: λ of the frame-number budget; may be changed after training. None: always N.
+        cost_of_all_frames: λ as the share of quality that all candidates together may cost; may be changed
+            likewise. None where λ is given per GFLOP.
+        all_frames_gflops: that the recognizer spends on all candidates.
         observation: what the agent looks at: ``features``, or ``index`` where its own network skims the
             frames of the cache.
         gflops: counted cost of one decision in 10^9 multiply-adds, that of its own skim network included,
@@ -93,7 +98,7 @@ class OCSampler:
         seen = "skim" if settings.skim == "cached" else "frames"
         self.trained_on = f"{cache.identity}, {seen} {cache.content(seen)}"
         self.sees = cache.sources("skim") if settings.skim == "cached" else {}
-        self._drawn = [_same_videos(open_cache(one), cache, self.sees) for one in drawn]
+        self._drawn = [same_videos(open_cache(one), cache, self.sees) for one in drawn]
         if drawn:
             self.trained_on += f", candidates drawn {len(drawn)} times"
         shape = {
@@ -112,6 +117,7 @@ class OCSampler:
     ) -> None:
         self.settings, self._shape, self._cache = settings, shape, cache
         self.num_candidates = int(shape["num_candidates"])
+        self.all_frames_gflops = self.num_candidates * float(shape["frame_gflops"])
         self.device = resolve_device(device)
         with seeded(settings.seed):
             self.skim = (
@@ -126,9 +132,7 @@ class OCSampler:
             features = int(shape["features"]) if self.skim is None else self.skim.features
             self.policy = build_policy(settings.policy, features, settings.hidden)
             self.budget = (
-                None
-                if settings.cost_per_gflop is None
-                else FrameBudget(features, self.num_candidates, settings.hidden)
+                FrameBudget(features, self.num_candidates, settings.hidden) if settings.has_budget else None
             )
         self.features = features
         parts = {"skim": self.skim, "policy": self.policy, "budget": self.budget}
@@ -136,6 +140,8 @@ class OCSampler:
         self.network = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
         self.network.to(self.device)
         self.cost_per_gflop = settings.cost_per_gflop
+        if settings.cost_of_all_frames is not None:
+            self.cost_of_all_frames = settings.cost_of_all_frames
         self._costs = self._count_gflops()
         self._loaded = False
         self.training_seconds, self.history = 0.0, list[Report]()
@@ -152,9 +158,19 @@ class OCSampler:
                 f"cost_per_gflop {value}: this agent has no frame-number budget; train one with "
                 "OCSamplerSettings(cost_per_gflop=...)"
             )
-        if value is not None and not 0 <= value < float("inf"):
-            raise InputError(f"cost_per_gflop: found {value}, expected a number of at least 0")
+        if value is not None:
+            check_number("cost_per_gflop", value)
         self._cost_per_gflop = value
+        self._cost_of_all_frames: float | None = None
+
+    @property
+    def cost_of_all_frames(self) -> float | None:
+        return self._cost_of_all_frames
+
+    @cost_of_all_frames.setter
+    def cost_of_all_frames(self, value: float) -> None:
+        self.cost_per_gflop = relative_cost(value, self.all_frames_gflops)
+        self._cost_of_all_frames = value
 
     @property
     def observation(self) -> Literal["features", "index"]:
@@ -350,22 +366,6 @@ class OCSampler:
             "policy": count_gflops(self.policy, features),
             "budget": 0.0 if self.budget is None else count_gflops(self.budget, features, probabilities),
         }
-
-
-def _same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) -> Cache:
-    """The drawn cache, if it has training videos of the cache, its recognizer, and what the agent sees."""
-    facts = [
-        (one.num_candidates, one.classes, one.meta["networks"].get("recognizer.safetensors"))
-        for one in (drawn, cache)
-    ]
-    strange = set(drawn.index["video"][drawn.rows("train")]) - set(cache.index["video"][cache.rows("train")])
-    if facts[0] != facts[1] or strange or drawn.sources(*sees) != sees:
-        raise InputError(
-            f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
-            "number of candidates, classes, recognizer and skim network",
-            needs="redrawn-cache",
-        )
-    return drawn
 
 
 def _skim_of(cache: Cache, network: FrameNetwork) -> Path:

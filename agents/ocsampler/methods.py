@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from agents.common.agent_files import read_agent
 from agents.common.released_caches import as_numbered, is_own_network, require_frames_kept
 from agents.common.released_checkpoints import load_checkpoint
@@ -17,6 +19,7 @@ from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
+from video_env.envs.costs import describe_relative_cost
 from video_env.errors import InputError
 from video_env.evaluation.agent_kinds import AgentKind, ReleasedSystem, agent_kind, released_system
 from video_env.evaluation.protocols import Entry, Training
@@ -57,6 +60,8 @@ def train_to_file(
                     "or delete this one"
                 )
         else:
+            if (cost := settings.cost_of_all_frames) is not None:
+                tqdm.write(f"{file}: {describe_relative_cost(cost, agent.all_frames_gflops)}")
             agent.learn(log_folder=file.with_suffix(""), checkpoint=checkpoint)
             agent.save(file)
         delete(checkpoint)
@@ -78,6 +83,8 @@ def point_of(agent: OCSampler) -> dict[str, Any]:
     setting: dict[str, float] = {"num_frames": agent.settings.num_frames}
     if agent.cost_per_gflop is None:
         options["num_frames"] = agent.settings.num_frames
+    elif agent.cost_of_all_frames is not None:
+        setting = {"cost_of_all_frames": agent.cost_of_all_frames}
     else:
         setting = {"cost_per_gflop": agent.cost_per_gflop}
     return {
@@ -142,21 +149,23 @@ class BudgetCurve:
     """An OCSampler with a frame-number budget.
 
     Attributes:
-        costs: λ, one point on the curve each.
+        costs_of_all_frames: λ as the share of quality that all candidates together may cost, one point on the
+            curve each.
         training: of the one agent; its λ is turned afterwards.
     """
 
-    costs: tuple[float, ...] = (1.0, 4.0, 12.0, 24.0)
+    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.5, 3.0)
     training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
 
     def __post_init__(self) -> None:
-        require_unset(self.training, cost_per_gflop="costs")
-        if not self.costs:
-            raise InputError("costs: found none, expected at least one")
+        by = "costs_of_all_frames"
+        require_unset(self.training, cost_per_gflop=by, cost_of_all_frames=by)
+        if not self.costs_of_all_frames:
+            raise InputError(f"{by}: found none, expected at least one")
 
 
 def train_budget(job: Job, settings: BudgetCurve) -> None:
-    own = replace(settings.training, seed=job.seed, cost_per_gflop=settings.costs[0])
+    own = replace(settings.training, seed=job.seed, cost_of_all_frames=settings.costs_of_all_frames[0])
     train_to_file(job.cache, own, job.file("ocsampler-budget.pt"), device=job.device)
 
 
@@ -166,9 +175,9 @@ def train_budget(job: Job, settings: BudgetCurve) -> None:
 )  # fmt: skip
 def ocsampler_budget(job: Job, settings: BudgetCurve) -> list[Entry]:
     file, entries = job.file("ocsampler-budget.pt"), []
-    for cost in settings.costs:
+    for cost in settings.costs_of_all_frames:
         agent = OCSampler.load(file, cache=job.cache, device=job.device)
-        agent.cost_per_gflop = cost
+        agent.cost_of_all_frames = cost
         entries.append(job.entry(**point_of(agent)))
     return entries
 
@@ -202,7 +211,11 @@ def train_agent(
 
 
 def evaluate_agent(
-    cache: Cache, agent: Path, cost_per_gflop: float | None = None, device: str = "auto"
+    cache: Cache,
+    agent: Path,
+    cost_per_gflop: float | None = None,
+    cost_of_all_frames: float | None = None,
+    device: str = "auto",
 ) -> Entry:
     """Evaluate a saved OCSampler.
 
@@ -210,11 +223,19 @@ def evaluate_agent(
         cache: Folder of the cache.
         agent: File of the agent (.pt).
         cost_per_gflop: λ of the frame-number budget; the agent's own by default.
+        cost_of_all_frames: λ in the other form: the share of quality that all candidates together may cost.
         device: auto, cpu, cuda:0, ...
     """
+    if cost_per_gflop is not None and cost_of_all_frames is not None:
+        raise InputError(
+            f"cost_of_all_frames: found {cost_of_all_frames}; it means nothing with cost_per_gflop, "
+            "which is λ too"
+        )
     loaded = OCSampler.load(agent, cache=cache, device=device)
     if cost_per_gflop is not None:
         loaded.cost_per_gflop = cost_per_gflop
+    if cost_of_all_frames is not None:
+        loaded.cost_of_all_frames = cost_of_all_frames
     return entry_of(loaded)
 
 

@@ -23,6 +23,7 @@ class OCSamplerSettings:
             video gets as many frames as are worth their cost (the number drawn in a training step is then
             itself drawn from 1 to N, so that the ranking serves every number up to N; what follows goes on in
             its order); without it, always N.
+        cost_of_all_frames: λ in the other form: the share of quality that all candidates together may cost.
         skim: cached (the policy is trained on the cache's skim features), or the network that is
             trained with it, end to end from the cached frames.
         skim_weights: what that network starts from: cache (the network that the cache's skim features
@@ -50,6 +51,7 @@ class OCSamplerSettings:
 
     num_frames: int = 2
     cost_per_gflop: float | None = None
+    cost_of_all_frames: float | None = None
     skim: SkimName = "cached"
     skim_weights: str = "cache"
     temporal_shift: int = 0
@@ -77,7 +79,9 @@ class OCSamplerSettings:
             "gradient_norm",
         )  # fmt: skip
         require_seed(self.seed)
-        for name in ("entropy", "weight_decay", "momentum", "temporal_shift", "cost_per_gflop"):
+        for name in (
+            "entropy", "weight_decay", "momentum", "temporal_shift", "cost_per_gflop", "cost_of_all_frames",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InputError(f"{name}: found {value}, expected a number of at least 0")
@@ -87,6 +91,8 @@ class OCSamplerSettings:
             ("interpolation", ("bilinear", "nearest")),
         ):  # fmt: skip
             require_choice(name, getattr(self, name), allowed)
+        if self.cost_per_gflop is not None:
+            require_unused(self, "cost_of_all_frames", because="cost_per_gflop, which is λ too")
         if self.temporal_shift and self.skim != "mobilenet_v2":
             raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
         if self.skim == "cached":
@@ -96,6 +102,11 @@ class OCSamplerSettings:
         if self.optimiser == "adam":
             require_unused(self, "momentum", because="optimiser adam")
         quality(self.reward)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a frame-number budget is learned."""
+        return self.cost_per_gflop is not None or self.cost_of_all_frames is not None
 
 
 PUBLISHED = OCSamplerSettings(

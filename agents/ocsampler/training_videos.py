@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from agents.ocsampler.set_probability import all_sets
 from video_env.cache.store import Cache
 from video_env.data.sampling import segment_edges
 from video_env.envs.rewards import Choice, quality
+from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork
 from video_env.models.verdicts import Verdicts, subset_bits
 
@@ -101,3 +103,23 @@ def random_in_segments(
     """int64 [count, N]: one random candidate in each of N uniform segments, the published baseline."""
     edges = segment_edges(num_candidates, num_frames)
     return generator.integers(edges[:-1], edges[1:], (count, num_frames))
+
+
+def same_videos(drawn: Cache, cache: Cache, sees: dict[str, dict[str, Any]]) -> Cache:
+    """The drawn cache, if it has training videos of the cache, its recognizer, and what the agent sees.
+
+    Raises:
+        InputError: it has others.
+    """
+    facts = [
+        (one.num_candidates, one.classes, one.meta["networks"].get("recognizer.safetensors"))
+        for one in (drawn, cache)
+    ]
+    strange = set(drawn.index["video"][drawn.rows("train")]) - set(cache.index["video"][cache.rows("train")])
+    if facts[0] != facts[1] or strange or drawn.sources(*sees) != sees:
+        raise InputError(
+            f"cache {drawn.path}: expected another draw of the training videos of {cache.path} with the same "
+            "number of candidates, classes, recognizer and skim network",
+            needs="redrawn-cache",
+        )
+    return drawn

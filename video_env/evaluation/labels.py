@@ -15,6 +15,7 @@ FORMS = {
     "num_frames": "N = {:g}",
     "mean_frames": "{:g} frames",
     "cost_per_gflop": "λ = {:g}",
+    "cost_of_all_frames": "all frames cost {:g}",
     "gflops_budget": "{:.3g} GFLOPs",
 }
 """By column, how people read a part of a setting; other parts are read as ``name value``."""
