@@ -38,7 +38,7 @@ from video_env.files import alone, plain_name, write_bytes
 from video_env.models.device import processor_name
 from video_env.settings import difference
 
-FORMAT = 6
+FORMAT = 7
 """Changes whenever another version could misread a run's folder."""
 
 TABLES = (

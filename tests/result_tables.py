@@ -53,8 +53,12 @@ def table(
     speed: float = 10.0,
     videos: int = 400,
     noise: int = 0,
+    train: float = float("nan"),
+    recognizer: str = "r",
+    ends: tuple[float, float] = (1.0, 12.0),
 ) -> pd.DataFrame:
-    """A point of a method; in every seed the same share of its videos is right, drawn by ``noise``."""
+    """A point of a method; in every seed the same share of its videos is right, drawn by ``noise``. ``ends``
+    are the GFLOPs of one frame and of all."""
     parts = []
     for seed in range(seeds):
         order = np.random.default_rng(noise).permutation(videos)
@@ -69,7 +73,9 @@ def table(
                     "correct": correct, "confidence": 0.5, "gflops": gflops, "frames": frames,
                     "selected": [[0]] * videos, "scores": [[0.5, 0.5]] * videos,
                     "videos_per_second": speed * (1 + 0.01 * seed),
-                    "training_seconds": seconds * (1 + 0.01 * seed), "machine": "a processor",
+                    "training_seconds": seconds * (1 + 0.01 * seed), "top1_train": train,
+                    "recognizer": recognizer, "one_frame_gflops": ends[0], "all_frames_gflops": ends[1],
+                    "machine": "a processor",
                 }
             )
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Metrics, curves and areas against numbers worked out by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
 from video_env.evaluation.plots import plot_curve
-from video_env.evaluation.protocols import Entry
+from video_env.evaluation.protocols import NO_TRAINING, Entry, Training
 from video_env.evaluation.results import join_results, read_results, setting_columns, write_results
 from video_env.evaluation.selections import write_selections
 from video_env.evaluation.tables import read_table
@@ -317,12 +318,81 @@ def test_tables_that_do_not_belong_together(tmp_path: Path) -> None:
     write_results(points(("a", 0.6, 1, 1)), tmp_path / "twice" / "2.parquet")
     with pytest.raises(InputError, match=r"a, num_frames 1, seed 0 is in .*1\.parquet and .*2\.parquet"):
         read_results(tmp_path / "twice")
+    earlier = points(("a", 0.5, 1, 1)).drop(columns=["recognizer", "all_frames_gflops"])
+    write_results(earlier, tmp_path / "earlier.parquet")
+    with pytest.raises(InputError, match=r"no column recognizer, all_frames_gflops; .*earlier version"):
+        read_results(tmp_path / "earlier.parquet")
     (tmp_path / "c.parquet").write_bytes(b"half a table")
     with pytest.raises(InputError, match=r"c\.parquet: cannot be read"):
         read_results(tmp_path / "c.parquet")
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "d.parquet")
     with pytest.raises(InputError, match=r"d\.parquet: no column"):
         read_results(tmp_path / "d.parquet")
+
+
+def test_tables_of_one_seed_share_a_recognizer() -> None:
+    """In a study every seed has its own; within a seed a better one would pass for a better choice."""
+    of_study = [
+        table(method, {}, 0.5, 1, seeds=1, recognizer=f"r{seed}").assign(seed=seed)
+        for method in ("a", "b")
+        for seed in (0, 1)
+    ]
+    assert len(join_results(of_study)) == 4 * 400
+    other = table("c", {}, 0.5, 1, seeds=1, recognizer="r0").assign(seed=1)
+    with pytest.raises(InputError, match=r"of seed 1: .* r1 of a in table 1; r0 of c in table 4"):
+        join_results([*of_study, other])
+
+
+class Lookup:
+    """Takes the first frame of these videos and no frame of all others; remembers whom it was asked about."""
+
+    gflops, looks_at = 0.0, "nothing"
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.asked = rows, []
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        self.asked.append(observation["video"][:, 0])
+        known = np.isin(observation["video"], self.rows)
+        return known & (np.arange(12) == 0), state
+
+
+@pytest.mark.parametrize("most", [400, 10])
+def test_a_learned_method_is_tested_on_training_videos_too(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Counted by the cache's table of verdicts; a video of which no frame is taken is wrong."""
+    monkeypatch.setattr("video_env.evaluation.evaluate.TRAINING_VIDEOS", most)
+    cache = Cache(PACKAGED_CACHE)
+    train = cache.rows("train")
+    policy = Lookup(train[::2])
+    learned = Entry(
+        "lookup", "lookup", "mine", {}, 0, "FrameSelectOneStep-v0", policy, {"observation": "index"},
+        Training(seconds=1.0, stages=1),
+    )  # fmt: skip
+    found = evaluate(learned, cache, "test")
+    asked = np.concatenate(policy.asked)
+    trained = np.intersect1d(asked, train)
+    assert len(trained) == min(most, len(train))
+    assert len(asked) == len(trained) + len(cache.rows("test"))
+    right = (cache["subset_prediction"][trained][:, 1] == cache.labels[trained]) & np.isin(
+        trained, train[::2]
+    )
+    assert found["top1_train"].unique() == pytest.approx([right.mean()])
+    assert right.any()
+    assert not found["correct"].any()
+    summary = summarise(found).iloc[0]
+    assert summary["train_test_gap"] == found["top1_train"].iloc[0]
+    without = evaluate(replace(learned, training=NO_TRAINING), cache, "test")
+    assert without["top1_train"].isna().all()
+    assert np.isnan(summarise(without)["train_test_gap"].iloc[0])
+    # What all tables say of the comparison: the recognizer on one candidate, and on all twelve.
+    costs = {name: evaluate(entry("uniform", cache, "test", n), cache, "test")["gflops"].iloc[0]
+             for name, n in (("one_frame_gflops", 1), ("all_frames_gflops", 12))}  # fmt: skip
+    assert found[list(costs)].iloc[0].to_dict() == pytest.approx(costs)
+    assert not set(setting_columns(found))
 
 
 class Stubborn:

@@ -14,12 +14,15 @@ import pandas as pd
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
 from video_env.evaluation.protocols import Entry, LooksAt, Policy, Recognition
+from video_env.evaluation.reference import frames_gflops, recognizer_of
 from video_env.models.device import machine_name
 from video_env.models.verdicts import Verdicts
 
 BATCH = 2048
 BATCH_FRAMES = 32
 """Videos whose frames are read at once."""
+TRAINING_VIDEOS = 400
+"""At most so many videos tell how good a learned method is on those that it was trained on."""
 
 
 def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd.DataFrame:
@@ -35,7 +38,7 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
     Raises:
         InputError: the environment's options or the cache do not fit, or there is no such device.
     """
-    cache = entry.cache or cache
+    reference, cache = cache, entry.cache or cache
     if entry.environment is None:
         table, chosen, more = _recognised(entry, cache, split)
     else:
@@ -59,9 +62,34 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
             **more,
             "videos_per_second": np.nan,
             "training_seconds": entry.training.seconds,
+            "top1_train": training_top1(entry, cache),
+            "recognizer": recognizer_of(reference),
+            "one_frame_gflops": frames_gflops(reference, 1),
+            "all_frames_gflops": frames_gflops(reference, reference.num_candidates),
             "machine": machine_name(device),
         }
     )
+
+
+def training_top1(entry: Entry, cache: Cache) -> float:
+    """Top-1 of a learned method on videos that it was trained on: those of the split ``train``, or 400 of
+    them, drawn once and the same for every method.
+
+    Args:
+        entry: the method at a setting.
+        cache: that it acts on.
+
+    Returns:
+        The top-1; NaN for what is not learned, and where the cache has no such split.
+    """
+    if not entry.training.seconds or not (cache.index["split"] == "train").any():
+        return float("nan")
+    rows = cache.rows("train")
+    if len(rows) > TRAINING_VIDEOS:  # drawn, since every fourth might always be of the same classes
+        rows = np.sort(np.random.default_rng(0).choice(rows, TRAINING_VIDEOS, replace=False))
+    if entry.environment is None:
+        return float((_said(entry, cache, rows).probabilities.argmax(axis=-1) == cache.labels[rows]).mean())
+    return float(_episodes(entry, cache, "train", rows)["correct"].astype(float).mean())
 
 
 Outcome = tuple[pd.DataFrame, np.ndarray, dict[str, Any]]
@@ -82,26 +110,27 @@ def make_env(entry: Entry, cache: Cache, split: str, num_envs: int) -> gym.vecto
 
 
 def _acted(entry: Entry, cache: Cache, split: str) -> Outcome:
-    """A policy acts in an environment, on one whole episode for each video."""
-    policy: Any = entry.policy
-    names = cache.index["video"].to_numpy(object)[cache.rows(split)]
-    parts = []
-    for batch in _batches(names):
-        last = run_episodes(policy, make_env(entry, cache, split, len(batch)), batch)
-        parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
-    table = pd.concat(parts, ignore_index=True)
+    """A policy acts in an environment."""
+    table = _episodes(entry, cache, split, cache.rows(split))
     chosen, more = (_patches_chosen if "patches" in table else _frames_chosen)(table, cache, split)
     return table, chosen, more
 
 
+def _episodes(entry: Entry, cache: Cache, split: str, rows: np.ndarray) -> pd.DataFrame:
+    """The final infos of one whole episode for each of these videos of a split, a row each."""
+    policy: Any = entry.policy
+    names = cache.index["video"].to_numpy(object)[rows]
+    parts = []
+    for batch in _batches(names):
+        last = run_episodes(policy, make_env(entry, cache, split, len(batch)), batch)
+        parts.append(pd.DataFrame({key: list(values) for key, values in last.items()}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
     """A method looks at the videos by itself."""
-    policy: Any = entry.policy
-    rows, found = cache.rows(split), []
-    for start in range(0, len(rows), BATCH_FRAMES):
-        frames = cache["frames"][rows[start : start + BATCH_FRAMES]]
-        found.append(policy.recognise(frames, **entry.options))
-    said = Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    rows = cache.rows(split)
+    said = _said(entry, cache, rows)
     labels, prediction = cache.index["label"].to_numpy()[rows], said.probabilities.argmax(axis=-1)
     table = pd.DataFrame(
         {
@@ -115,6 +144,16 @@ def _recognised(entry: Entry, cache: Cache, split: str) -> Outcome:
     )
     chosen = said.points[..., 0] >= 0
     return table, chosen, _patch_columns(said.points, chosen, said.probabilities)
+
+
+def _said(entry: Entry, cache: Cache, rows: np.ndarray) -> Recognition:
+    """What a method with networks of its own says of these videos."""
+    policy: Any = entry.policy
+    found = []
+    for start in range(0, len(rows), BATCH_FRAMES):
+        frames = cache["frames"][rows[start : start + BATCH_FRAMES]]
+        found.append(policy.recognise(frames, **entry.options))
+    return Recognition(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 Chosen = tuple[np.ndarray, dict[str, Any]]

@@ -125,7 +125,7 @@ class Entry:
         environment: id; None for a ``Recogniser``.
         policy: acts there, or recognises.
         options: of the environment, without cache and split, or of ``recognise``.
-        training: what its training took.
+        training: what its training took; where there was one, the policy acts on training videos too.
         cache: what it acts on, where that is not the comparison's own cache.
 
     Raises:

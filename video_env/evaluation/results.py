@@ -22,6 +22,9 @@ A result table has one row per video:
 | `speed_note` | why the speed is to be taken with care: `rounds disagree`, `busy machine`, `timed apart` |
 | `speed_over_all_frames` | over that of the recognizer's network on all candidates, in the same rounds |
 | `training_seconds` | time of the method's own training |
+| `top1_train` | a learned method's top-1 on training videos (at most 400), the same in all rows of a point |
+| `recognizer` | fingerprint of the comparison's recognizer, which all tables of one seed must share |
+| `one_frame_gflops`, `all_frames_gflops` | the recognizer's cost of one candidate, and of all of them |
 | `machine` | where it was tested; speeds of different machines are not compared |
 
 All other columns belong to the setting, except those that summaries add (``COLUMNS`` lists them). They are
@@ -48,12 +51,14 @@ COLUMNS = frozenset({
     "method", "title", "family", "seed", "split", "data", "video", "label", "prediction", "correct",
     "confidence", "labels", "gflops", "frames", "selected", "patches", "exit_after", "scores",
     "videos_per_second", "videos_per_second_low", "videos_per_second_high", "speed_note",
-    "speed_over_all_frames", "training_seconds", "machine", "source",
+    "speed_over_all_frames", "training_seconds", "machine", "source", "top1_train", "recognizer",
+    "one_frame_gflops", "all_frames_gflops",
     # Of what is made of result tables: summary, areas, trainings, learning.
     "seeds", "top1", "top1_low", "top1_high", "mean_average_precision", "mean_average_precision_low",
     "mean_average_precision_high", "share_of_oracle_gain", "difference_to_uniform",
     "difference_to_uniform_low", "difference_to_uniform_high", "area", "gflops_low", "gflops_high", "stages",
-    "num_settings", "seconds", "validation", "history",
+    "num_settings", "seconds", "validation", "history", "train_test_gap", "ended", "score", "updates",
+    "steps",
     # Text in the tables beside them.
     "path", "reason", "setting", "claim", "measure", "unit",
 })  # fmt: skip
@@ -61,7 +66,8 @@ COLUMNS = frozenset({
 
 NEEDED = (
     "method", "title", "family", "seed", "split", "data", "video", "labels", "correct", "gflops", "frames",
-    "scores", "videos_per_second", "training_seconds",
+    "scores", "videos_per_second", "training_seconds", "top1_train", "recognizer", "one_frame_gflops",
+    "all_frames_gflops",
 )  # fmt: skip
 
 
@@ -149,7 +155,8 @@ def read_results(*paths: Path) -> pd.DataFrame:
     """Join the result tables in these files and folders.
 
     Raises:
-        InputError: there is none, one is no result table, or they are of different data or splits.
+        InputError: there is none, one is no result table, or they do not belong together; see
+            ``join_results``.
     """
     paths = tuple(path.expanduser() for path in paths)
     files = [
@@ -171,7 +178,10 @@ def read_results(*paths: Path) -> pd.DataFrame:
                 f"result table {file}: of an earlier version, whose settings were words; evaluate again"
             )
         if missing := [name for name in NEEDED if name not in table]:
-            raise InputError(f"result table {file}: no column {', '.join(missing)}; it is no result table")
+            raise InputError(
+                f"result table {file}: no column {', '.join(missing)}; it is no result table, or an earlier "
+                "version wrote it: then evaluate again"
+            )
         if table[["method", "title", "family"]].isna().any(axis=None):
             raise InputError(f"result table {file}: a row lacks its method, title or family")
         tables.append(table)
@@ -186,7 +196,8 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
         sources: where each is from, for messages.
 
     Raises:
-        InputError: they are of different data or splits, or a method, setting and seed is in two.
+        InputError: they are of different data or splits, tables of one seed are of different recognizers, or
+            a method, setting and seed is in two.
     """
     sources = [f"table {number}" for number in range(len(tables))] if sources is None else sources
     for name in ("data", "split"):
@@ -203,6 +214,7 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
         ignore_index=True,
     )
     joined = joined[_in_order(joined)]
+    _require_one_recognizer(joined)
     for name in setting_columns(joined):
         known = joined[joined[name].notna()]
         words = known[name].map(lambda value: isinstance(value, str))
@@ -222,6 +234,21 @@ def join_results(tables: Sequence[pd.DataFrame], sources: Sequence[str] | None =
             f"{' and '.join(twice['source'].unique())}; give one of them another name"
         )
     return joined.drop(columns="source")
+
+
+def _require_one_recognizer(joined: pd.DataFrame) -> None:
+    """Seeds may have a recognizer each: a study trains one for every seed. Within one, methods are compared
+    video by video, and a better recognizer would count as a better choice of frames."""
+    known = joined.drop_duplicates(["seed", "recognizer"])
+    for seed, found in known.groupby("seed"):
+        if len(found) > 1:
+            listed = "; ".join(
+                f"{row.recognizer} of {row.method} in {row.source}" for row in found.itertuples()
+            )
+            raise InputError(
+                f"result tables of seed {seed}: found different recognizers, expected one, since a better "
+                f"recognizer raises whatever it judges: {listed}. Evaluate these methods on one cache"
+            )
 
 
 def _in_order(table: pd.DataFrame) -> list[str]:
