@@ -25,7 +25,8 @@ import torch
 
 from agents.adafocus.network_training import NetworkStages
 from agents.adafocus.patch_caching import cache_in_folder, require_no_other_patches
-from agents.adafocus.patch_policy import PatchPolicy, glance_maps
+from agents.adafocus.patch_policy import glance_maps
+from agents.adafocus.policies import AnyPatchPolicy
 from agents.adafocus.policy_training import PolicyStages, patch_shape
 from agents.adafocus.released import ReleasedAdaFocus
 from agents.adafocus.settings import (
@@ -68,7 +69,7 @@ class AdaFocus:
 
     Attributes:
         patch_cache: the cache with glances, patches and the classifier of stage 1; None before stage 1.
-        policy: the ``PatchPolicy``; None before stage 1.
+        policy: chooses patches; None before stage 1.
         classifier: stage 3's, before it stage 1's.
         networks: glance and focus network, and stages 0 and 1; None where the cache came with patches.
         gflops: counted cost of one decision in 10^9 multiply-adds.
@@ -118,7 +119,7 @@ class AdaFocus:
         self.stage_history: dict[int, list[dict[str, float]]] = {}
         self._validating = False
         self.patch_cache: Cache | None = None
-        self.policy: PatchPolicy | None = None
+        self.policy: AnyPatchPolicy | None = None
         self.networks = None
         self._on_patches: PolicyStages | None = None
         self._draws = torch.Generator(self.device).manual_seed(settings.seed)
@@ -213,7 +214,7 @@ class AdaFocus:
             deterministic: the most probable position, or one drawn.
 
         Returns:
-            Positions int64 [] or [B], and the recurrent state float32 [B, hidden].
+            Positions int64 [] or [B], and the recurrent state float32 [B, R], R as of the policy.
 
         Raises:
             InputError: there is no policy yet, or the observation is of another kind or shape.
@@ -221,7 +222,7 @@ class AdaFocus:
         policy = self._acting_policy()
         assert self.patch_cache is not None
         maps, single = glance_maps(observation, self.patch_cache)
-        last = torch.zeros(len(maps), policy.hidden) if state is None else torch.from_numpy(state)
+        last = torch.zeros(len(maps), policy.state_size) if state is None else torch.from_numpy(state)
         if episode_start is not None:
             last = last * ~torch.from_numpy(np.atleast_1d(episode_start).astype(bool))[:, None]
         with evaluating(policy):
@@ -266,7 +267,7 @@ class AdaFocus:
         saved = read_agent(Path(path), "AdaFocus", *PARTS)
         with understanding(Path(path)):
             agent = cls.__new__(cls)
-            agent._begin(read_settings(saved.settings), cache, None, device)
+            agent._begin(read_settings(saved.settings, where=f"agent {path}"), cache, None, device)
             agent.trained_on, agent.stage_seconds = saved.trained_on, saved.seconds
             agent.stage_history = saved.history
             saved.require_fits(Path(path), agent._cache, patch_shape(agent._cache))
@@ -370,12 +371,12 @@ class AdaFocus:
             self._require(stage - 1)
         self._run(stage)
 
-    def _built_policy(self) -> PatchPolicy:
+    def _built_policy(self) -> AnyPatchPolicy:
         if self.policy is None:
             raise InputError("this AdaFocus has no policy yet: run stages 0, 1 and 2, or learn() for all")
         return self.policy
 
-    def _acting_policy(self) -> PatchPolicy:
+    def _acting_policy(self) -> AnyPatchPolicy:
         """The policy, if it has been trained, loaded or released."""
         if POLICY not in self.stage_seconds:
             raise InputError("this AdaFocus has no policy yet: run stage 2 (train_policy), or learn()")

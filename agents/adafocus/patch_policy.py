@@ -1,5 +1,5 @@
-"""AdaFocus's patch policy: an actor-critic that reads glance maps and is recurrent over the frames; and how
-it reads observations."""
+"""AdaFocus's published patch policy: an actor-critic that reads glance maps and is recurrent over the frames;
+and how policies read observations."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class PatchPolicy(nn.Module):
         self.gru = nn.GRU(hidden, hidden)
         self.actor = nn.Linear(hidden, num_positions)
         self.critic = nn.Linear(hidden, 1)
+
+    @property
+    def state_size(self) -> int:
+        """Width of the recurrent state."""
+        return self.hidden
 
     def forward(
         self, maps: torch.Tensor, state: torch.Tensor | None = None

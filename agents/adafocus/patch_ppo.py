@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agents.adafocus.patch_policy import PatchPolicy
+from agents.adafocus.policies import AnyPatchPolicy
 from agents.common.returns import standardised_returns
 from video_env.envs.patch_select import PatchSelect
 from video_env.errors import InputError
@@ -57,7 +57,7 @@ class Rollout:
 
 @torch.no_grad()
 def roll_out(
-    policy: PatchPolicy,
+    policy: AnyPatchPolicy,
     reduced: torch.Tensor,
     task: PatchSelect,
     videos: np.ndarray,
@@ -71,7 +71,7 @@ def roll_out(
 
     Args:
         policy: acts; mixed precision as the caller has set it.
-        reduced: what the policy makes of the videos' glance maps, [B, T, 32·h·w].
+        reduced: what the policy makes of the videos' glance maps, videos first.
         task: the dynamics, without stops.
         videos: their numbers within the task's split, int64 [B].
         generator: of the episodes' references.
@@ -90,7 +90,7 @@ def roll_out(
 
 
 def ppo_loss(
-    policy: PatchPolicy,
+    policy: AnyPatchPolicy,
     maps: torch.Tensor,
     rollout: Rollout,
     coefficients: PPOCoefficients,

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.adafocus.patch_policy import PatchPolicy
 from agents.adafocus.patch_ppo import ppo_loss, roll_out
+from agents.adafocus.policies import AnyPatchPolicy, build_policy
 from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
 from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
 from video_env.cache.store import Cache
@@ -45,11 +45,11 @@ class PolicyStages:
         self, cache: Cache, settings: AdaFocusSettings, classifier: Classifier, device: torch.device
     ) -> None:
         self.settings, self.device, self.cache, self.classifier = settings, device, cache, classifier
-        channels, height, width = cache[GLANCE].row_shape[1:]
-        self.shape = patch_shape(cache)
-        positions = self.shape["positions"]
+        self.shape, own = patch_shape(cache), settings.policy
         with seeded(settings.seed):
-            self.policy = PatchPolicy(channels, height * width, positions, hidden=settings.policy.hidden)
+            self.policy: AnyPatchPolicy = build_policy(
+                own.network, self.shape, hidden=own.width, patch_share=_patch_share(cache)
+            )
         self.policy.to(device).eval()
         self._task: GridPatchSelect | None = None
         self._maps: torch.Tensor | None = None
@@ -205,6 +205,13 @@ class PolicyStages:
     def _rolled_maps(self, videos: np.ndarray) -> torch.Tensor:
         maps = self._maps_of(videos)
         return maps if maps.dtype == torch.bfloat16 else maps.float()
+
+
+def _patch_share(cache: Cache) -> float | None:
+    """Side of a patch as a share of the frame's; None of patches that were computed elsewhere."""
+    source = cache.sources(PATCHES)[PATCHES]
+    known = "patch_size" in source and "frame_size" in source
+    return source["patch_size"] / source["frame_size"] if known else None
 
 
 def patch_shape(cache: Cache) -> dict[str, int]:

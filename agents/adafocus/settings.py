@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from agents.adafocus.patch_ppo import PPOCoefficients
+from agents.adafocus.policies import WIDTHS, PolicyName
 from video_env.envs.patch_select import REWARDS
-from video_env.errors import require_choice, require_positive, require_seed
+from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
 from video_env.models.classifiers import CLASSIFIERS, ClassifierName
 from video_env.models.optimise import OptimiserName
@@ -87,7 +88,10 @@ class PolicyTraining:
         inner_steps: gradient steps on each rollout, 1 as published.
         learning_rate: Adam's.
         reward: by name (see PatchSelect-v0).
-        hidden: width of the policy.
+        network: shared (positions share weights; better from a few hundred videos on) or fully_connected (as
+            published).
+        hidden: width of the policy: features of a position, 16 by default; of fully_connected everything
+            after its convolution, 128 by default, 1024 as published.
         coefficients: of PPO.
         precision: of the rollouts' networks and of the glance maps that this stage reads: float32, bfloat16,
             or auto, which is bfloat16 for policies of 512 and more. Log-probabilities are recorded as they
@@ -97,22 +101,31 @@ class PolicyTraining:
     epochs: int = 20
     batch_size: int = 32
     inner_steps: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     reward: str = "contrast"
-    hidden: int = 128
+    network: PolicyName = "shared"
+    hidden: int | None = None
     coefficients: PPOCoefficients = field(default_factory=PPOCoefficients)
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "inner_steps", "learning_rate", "hidden")
+        require_positive(self, "epochs", "batch_size", "inner_steps", "learning_rate")
+        if self.hidden is not None:
+            require_positive(self, "hidden")
         require_choice("reward", self.reward, REWARDS)
+        require_choice("network", self.network, tuple(WIDTHS))
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+    @property
+    def width(self) -> int:
+        """``hidden`` with None resolved."""
+        return WIDTHS[self.network] if self.hidden is None else self.hidden
 
     @property
     def rollout_precision(self) -> Literal["float32", "bfloat16"]:
         """``precision`` with auto resolved."""
         if self.precision == "auto":
-            return "bfloat16" if self.hidden >= 512 else "float32"
+            return "bfloat16" if self.width >= 512 else "float32"
         return self.precision
 
 
@@ -191,7 +204,8 @@ PUBLISHED = AdaFocusSettings(
                              learning_rate=0.01),
     random_patches=RandomPatchTraining(epochs=50, batch_size=64, optimiser="sgd", focus_learning_rate=5e-4,
                                        learning_rate=0.05, colour=(0.0, 0.0)),
-    policy=PolicyTraining(epochs=50, batch_size=64, inner_steps=1, learning_rate=3e-4, hidden=1024),
+    policy=PolicyTraining(epochs=50, batch_size=64, inner_steps=1, learning_rate=3e-4,
+                          network="fully_connected", hidden=1024),
     fine_tuning=ClassifierTraining(epochs=10, batch_size=64, optimiser="sgd", learning_rate=0.005),
 )  # fmt: skip
 """The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
@@ -222,17 +236,33 @@ def settings_of_stages(
     return {"seed": known["seed"], **{name: known[name] for name in names}}
 
 
-def read_settings(record: dict[str, Any]) -> AdaFocusSettings:
-    """Settings from ``asdict`` of them, read back from a file."""
+def read_settings(record: dict[str, Any], *, where: str) -> AdaFocusSettings:
+    """Settings from ``asdict`` of them, read back from a file.
+
+    Args:
+        record: the settings.
+        where: the file, for errors.
+
+    Raises:
+        InputError: they are of another version: some have no value, or are unknown.
+    """
     parts = dict(record)
+    parts["policy"] = {**record["policy"]}
+    parts["policy"]["coefficients"] = _read(PPOCoefficients, record["policy"]["coefficients"], where)
     for name, kind in (
         ("networks", NetworkTraining), ("random_patches", RandomPatchTraining), ("policy", PolicyTraining),
         ("fine_tuning", ClassifierTraining),
     ):  # fmt: skip
-        parts[name] = {**parts[name]}
-        if parts[name].get("method") == "foretell":  # as earlier versions called it
-            parts[name]["method"] = "distil"
-        if name == "policy":
-            parts[name]["coefficients"] = PPOCoefficients(**parts[name]["coefficients"])
-        parts[name] = kind(**parts[name])
-    return AdaFocusSettings(**parts)
+        parts[name] = _read(kind, parts[name], where)
+    return _read(AdaFocusSettings, parts, where)
+
+
+def _read(kind: type[Any], record: dict[str, Any], where: str) -> Any:
+    """An old file's settings must not be filled up with today's defaults: it was trained otherwise."""
+    expected = {entry.name for entry in fields(kind)}
+    if different := expected ^ set(record):
+        raise InputError(
+            f"{where}: settings of another version: {kind.__name__} there "
+            + "; ".join(f"has {'no ' if name in expected else ''}{name}" for name in sorted(different))
+        )
+    return kind(**record)
