@@ -5,7 +5,7 @@
 | `run.json` | how it was made: version, split, caches, methods' settings, commands, packages, machines |
 | `results.parquet` | all result tables joined (see ``video_env.evaluation.results``) |
 | `summary.csv`, `areas.csv` | a row per method and setting; the area under each method's curve |
-| `training.csv`, `learning.csv` | a row per training; validation accuracy over its time |
+| `training.csv`, `learning.csv` | a row per training, with how it ended; validation accuracy over its time |
 | `claims.csv`, `claims.md` | the papers' claims with our measurements |
 | `curve.png`, ... | pictures of these tables |
 | `seed-0/results/METHOD.parquet` | what one method chose with one seed; what is there is not done again |

@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "_generate.claims",
     "_generate.code",
     "_generate.environments",
     "_generate.methods",

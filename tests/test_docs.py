@@ -75,13 +75,14 @@ def test_what_is_not_there_fails_the_build(tmp_path: Path) -> None:
     """Each line of this site is a mistake, and each is found."""
     (tmp_path / "conf.py").write_text(
         f"import sys\nsys.path[:0] = [{str(DOCS)!r}, {str(ROOT)!r}]\nmyst_heading_anchors = 3\n"
-        "extensions = ['myst_parser', '_generate.code', '_generate.results', '_generate.speed']\n"
+        "extensions = ['myst_parser', '_generate.claims', '_generate.code', '_generate.results', '_generate.speed']\n"
     )
     mistakes = {
         "```{results} demo-3-seeds.csv\nocsampler\nalchemist\n```": "no row of 'alchemist'",
         "```{results} demo-3-seeds.csv\nuniform | num_frames = 99\n```": "no row of 'uniform | num_frames = 99'",
         "```{results} demo-3-seeds.csv\nuniform | beauty = 2\n```": "no row of 'uniform | beauty = 2'",
         "```{results} nothing.csv\n```": "no file docs/results/nothing.csv",
+        "```{claims}\nabsent.csv | all videos\n```": "no file docs/results/absent.csv",
         "```{trainings} versions-training.csv\n:by: method\n:show: beauty\n```": "no column beauty",
         "```{speed} cache_opening.json\nboiling | boiling: degrees\n```": "no result 'boiling: degrees'",
         "{source}`video_env/nothing.py`": "video_env/nothing.py: no such file",

@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from compare.claims import measure_claims, write_claims
+from compare.claims import measure_claims
+from compare.claims_page import write_claims
 from compare.pictures import draw_pictures
 from compare.report.gallery import strip
 from compare.report.page import write_report
@@ -95,7 +96,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
            "high": 0.375, "unit": "accuracy", "verdict": "reproduced"}  # fmt: skip
     row |= {"claim": "a", "title": NASTY, "claim_verdict": "not reproduced"}
     claims = [
-        {**row, "measure": NASTY, "decides": True},
+        {
+            **row,
+            "measure": NASTY,
+            "decides": True,
+            "reason": NASTY,
+            "trainings": NASTY,
+            "seeds": 3,
+            "claim_note": NASTY,
+        },
         {**row, "measure": "second", "decides": False, "low": None},
     ]
     pd.DataFrame(claims).to_csv(run.folder / "claims.csv", index=False)
@@ -201,7 +210,8 @@ def test_names_are_text_and_nothing_else(page: Page, run: Run) -> None:
     first = cache.index.iloc[cache.rows("train")[0]]
     assert page.texts(".card .id")[0] == first["video"] == NASTY + "train-00000"
     assert page.texts(".card .badge")[0] == cache.classes[first["label"]]
-    assert page.texts(".claim td")[0] == NASTY
+    assert [page.texts(".claim td")[place] for place in (0, 5)] == [NASTY, NASTY]
+    assert page.texts(".claim td")[4] == f"reproduced {NASTY}"
     assert page.texts(".claim td .badge") == ["reproduced", "does not decide"]
     assert page.all("img[src='x']") == []
 

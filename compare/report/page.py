@@ -258,6 +258,7 @@ def _claims(table: pd.DataFrame | None) -> dict[str, Any] | None:
                 **{key: _text(first[key]) for key in ("title", "source", "published")},
                 "verdict": verdict,
                 "badge": VERDICTS.get(verdict, "none"),
+                "note": _text(first.get("claim_note")),
                 "measurements": [_measurement(row) for row in group.to_dict("records")],
             }
         )
@@ -280,6 +281,9 @@ def _measurement(row: dict[Any, Any]) -> dict[str, str]:
         "value": "–" if value is None else form.format(value) + interval,
         "verdict": verdict if row["decides"] else "does not decide",
         "badge": VERDICTS.get(verdict, "none") if row["decides"] else "none",
+        "seeds": "" if (seeds := _number(row.get("seeds"))) is None else f"{seeds:g}",
+        "reason": _text(row.get("reason")),
+        "trainings": _text(row.get("trainings")),
     }
 
 

@@ -58,7 +58,7 @@ COLUMNS = frozenset({
     "mean_average_precision_high", "share_of_oracle_gain", "difference_to_uniform",
     "difference_to_uniform_low", "difference_to_uniform_high", "area", "gflops_low", "gflops_high", "stages",
     "num_settings", "seconds", "validation", "history", "train_test_gap", "ended", "score", "updates",
-    "steps",
+    "steps", "best_validation",
     # Text in the tables beside them.
     "path", "reason", "setting", "claim", "measure", "unit",
 })  # fmt: skip

@@ -8,7 +8,7 @@ import pandas as pd
 
 TEXT = (
     "video", "path", "reason", "method", "title", "family", "setting", "claim", "measure", "unit",
-    "speed_note",
+    "speed_note", "ended", "part", "trainings", "claim_note",
 )  # fmt: skip
 """Columns of text, whatever the text looks like: a video may be called 00001 or NA, a method nan."""
 
