@@ -21,6 +21,7 @@ from agents.ocsampler.set_probability import log_probability_of_all_sets
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import TrainingVideos
 from video_env.cache.store import Cache
+from video_env.models.stopping import Length
 
 EVERY = 5
 
@@ -82,7 +83,7 @@ def main() -> None:
             OCSamplerSettings(
                 num_frames=num_frames,
                 estimator=estimator,  # type: ignore[arg-type]
-                epochs=options.epochs,
+                length=Length(epochs=options.epochs),
                 seed=seed,
             ),
         )

@@ -29,6 +29,7 @@ from baselines.features import CandidateFeatures, GlanceFeatures
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.stopping import Length
 from video_env.models.train_recognizer import add_subset_tables
 
 CANDIDATES, CHOSEN = 10, 6
@@ -177,7 +178,7 @@ def _cached_features(bench: Bench, cache: Cache) -> None:
                     raise _Enough
 
             settings = OCSamplerSettings(
-                num_frames=CHOSEN, estimator=estimator, epochs=1000  # type: ignore[arg-type]
+                num_frames=CHOSEN, estimator=estimator, length=Length(epochs=1000)  # type: ignore[arg-type]
             )  # fmt: skip
             with contextlib.suppress(_Enough):
                 OCSampler(cache, settings, device=str(device)).learn(callback=enough)

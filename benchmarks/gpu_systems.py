@@ -31,6 +31,7 @@ from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.released import ReleasedOCSampler
 from video_env.cache.store import Cache
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.stopping import Length
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def _adafocus_v2_training(bench: Bench, sizes: Sizes, folder: Path) -> None:
                 settings = replace(
                     adafocus_v2_settings.PUBLISHED, patch_size=sizes.patch, glance_weights="random",
                     focus_weights="random", batch_size=videos, parts=parts, precision=precision,  # type: ignore[arg-type]
-                    epochs=_epochs(device, limits, videos, sizes.few),
+                    length=Length(epochs=_epochs(device, limits, videos, sizes.few)),
                 )  # fmt: skip
                 agent = AdaFocusV2(cache, settings, device=str(device)).learn()
                 return videos / median_step([epoch["seconds"] for epoch in agent.history])

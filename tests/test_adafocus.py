@@ -68,7 +68,10 @@ def frames(tmp_path_factory: pytest.TempPathFactory, demo_videos: Path) -> Cache
     annotations = read_csv(demo_videos / "annotations.csv", demo_videos / "videos")
     out = tmp_path_factory.mktemp("frames") / "cache"
     cache = build_cache(annotations, out, BuildSettings(num_candidates=6, frame_size=48))
-    training = SmallTraining(backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1))
+    training = SmallTraining(
+        backbone=BackboneTraining(epochs=1, least_steps=1, batch_size=8),
+        skim=SkimTraining(epochs=1, least_steps=1),
+    )
     return train_small_networks(cache, training, "cpu")
 
 

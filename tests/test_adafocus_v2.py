@@ -35,9 +35,10 @@ from video_env.models.conditional_exit import (
     solve_thresholds,
     thresholds_for,
 )
+from video_env.models.stopping import Length
 
 SMALL = AdaFocusV2Settings(
-    patch_size=12, focus_weights="random", hidden=16, policy_hidden=8, epochs=2, batch_size=8
+    patch_size=12, focus_weights="random", hidden=16, policy_hidden=8, length=Length(epochs=2), batch_size=8
 )
 
 
@@ -183,14 +184,14 @@ def test_thresholds_keep_to_any_budget(criterion: str, schedule: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(frames_cache: Cache) -> AdaFocusV2:
-    return AdaFocusV2(frames_cache, replace(SMALL, epochs=4)).learn(validate=True)
+    return AdaFocusV2(frames_cache, replace(SMALL, length=Length(epochs=4))).learn()
 
 
 def test_it_learns_where_the_class_can_be_read(tmp_path: Path) -> None:
     """One frame a video: a patch that misses the square knows nothing."""
     cache = write_frames(tmp_path / "cache", videos=600, num_frames=1)
     settings = replace(
-        SMALL, glance_size=8, policy_hidden=32, epochs=20, batch_size=16, dropout=0.0, rates=LearningRates(focus=1.0),
+        SMALL, glance_size=8, policy_hidden=32, length=Length(epochs=20), batch_size=16, dropout=0.0, rates=LearningRates(focus=1.0),
         ingredients=Ingredients(stop_gradient=False), augmentation=Augmentation((1.0,), colour=(0.0, 0.0)),
     )  # fmt: skip
     agent, rows = AdaFocusV2(cache, settings).learn(), cache.rows("test")
@@ -284,7 +285,7 @@ class _Killed(Exception):
 def test_an_interrupted_training_ends_with_the_same_bits(
     tmp_path: Path, frames_cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(SMALL, epochs=3, parts=2)
+    settings = replace(SMALL, length=Length(epochs=3), parts=2)
     whole = AdaFocusV2(frames_cache, settings, folder=tmp_path / "whole").learn()
     epochs = []
 
@@ -304,8 +305,8 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     ):
         assert torch.equal(own, other), name
     assert [entry["loss"] for entry in whole.history] == [entry["loss"] for entry in again.history]
-    with pytest.raises(InputError, match="made with other settings: .*epochs 3 there, 4 asked for"):
-        AdaFocusV2(frames_cache, replace(settings, epochs=4), folder=tmp_path / "cut").learn()
+    with pytest.raises(InputError, match="made with other settings: .*length.epochs 3 there, 4 asked for"):
+        AdaFocusV2(frames_cache, replace(settings, length=Length(epochs=4)), folder=tmp_path / "cut").learn()
 
 
 def test_saved_and_loaded_it_decides_the_same(
@@ -362,7 +363,7 @@ def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: Cache) -> None:
     arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--patch-size", "12", "--focus-weights", "random",
-                 "--hidden", "16", "--epochs", "3", "--batch-size", "8", "--device", "cpu"]  # fmt: skip
+                 "--hidden", "16", "--length.epochs", "3", "--batch-size", "8", "--device", "cpu"]  # fmt: skip
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
     def run(name: str, parts: int, *launcher: str) -> subprocess.CompletedProcess[str]:
@@ -399,7 +400,7 @@ def test_commands_from_frames_to_a_result(
     tmp_path: Path, frames_cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--out", f"{tmp_path / 'agent'}", "--patch-size", "12",
-                 "--focus-weights", "random", "--hidden", "16", "--epochs", "1", "--augmentation.flip",
+                 "--focus-weights", "random", "--hidden", "16", "--length.epochs", "1", "--augmentation.flip",
                  "--precision", "bfloat16", "--policy", "fully_connected", "--validate"]  # fmt: skip
     assert main(arguments) == 0
     agent = AdaFocusV2.load(tmp_path / "agent" / "agent.pt", cache=frames_cache)

@@ -26,9 +26,10 @@ from video_env.models.train_recognizer import RecognizerTraining, train_recogniz
 from video_env.models.train_small import SmallTraining, train_small_networks
 
 SETTINGS = BuildSettings(num_candidates=3, frame_size=8, shard_size=2)
-TRAINING = RecognizerTraining(hidden=8, epochs=1, batch_size=8)
+TRAINING = RecognizerTraining(hidden=8, epochs=1, least_steps=1, batch_size=8)
 SMALL_TRAINING = SmallTraining(
-    backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1, batch_size=8)
+    backbone=BackboneTraining(epochs=1, least_steps=1, batch_size=8),
+    skim=SkimTraining(epochs=1, least_steps=1, batch_size=8),
 )
 VIDEOS = 5
 

@@ -213,7 +213,7 @@ import sys
 from pathlib import Path
 from video_env.cache.store import Cache
 from video_env.models.train_recognizer import RecognizerTraining, train_recognizer
-settings = RecognizerTraining(hidden=int(sys.argv[2]), epochs=1, batch_size=8)
+settings = RecognizerTraining(hidden=int(sys.argv[2]), epochs=1, least_steps=1, batch_size=8)
 train_recognizer(Cache(sys.argv[1]), settings, "cpu", overwrite=True)
 """
 

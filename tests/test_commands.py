@@ -19,6 +19,12 @@ from video_env.evaluation.agent_kinds import AGENT_KINDS
 from video_env.evaluation.results import read_results
 from video_env.evaluation.selections import write_selections
 
+SMALL = [
+    "--least-steps", 1, "--small.backbone.epochs", 1, "--small.backbone.least-steps", 1,
+    "--small.backbone.batch-size", 8, "--small.skim.epochs", 1, "--small.skim.least-steps", 1,
+]  # fmt: skip
+"""Small networks and a recognizer, hardly trained."""
+
 
 def run(*arguments: object) -> None:
     assert main([str(argument) for argument in arguments]) == 0
@@ -28,13 +34,12 @@ def test_own_videos_to_a_curve(tmp_path: Path, demo_videos: Path) -> None:
     cache, agents, results = tmp_path / "cache", tmp_path / "agents", tmp_path / "results"
     data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
     run("cache", *data, "--out", cache, "--num-candidates", 6, "--frame-size", 48, "--skim", "none", "--embedding", "none")  # fmt: skip
-    small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
-    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *small)
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *SMALL)
     assert Cache(cache).arrays == (
         "embedding", "frame_index", "frames", "skim", "subset_confidence", "subset_prediction", "timestamp_seconds",
     )  # fmt: skip
     run("cache", "verify", cache)
-    run("train", "ocsampler", cache, "--out", agents / "ocsampler.pt", "--epochs", 2)
+    run("train", "ocsampler", cache, "--out", agents / "ocsampler.pt", "--length.epochs", 2)
     run(
         "train",
         "sb3",
@@ -77,8 +82,7 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
     cache = tmp_path / "cache"
     data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
     run("cache", *data, "--out", cache, "--num-candidates", 4, "--frame-size", 48, "--skim", "none", "--embedding", "none")  # fmt: skip
-    small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
-    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *small)
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *SMALL)
     agent = tmp_path / "adafocus"
     quick = ["--patch-size", 20, "--networks.epochs", 1, "--random-patches.epochs", 1, "--policy.epochs", 1]
     for _ in range(2):  # the second time there is nothing left to do
@@ -158,11 +162,11 @@ def test_overwriting_loses_nothing_before_the_new_is_there(
                   ["--network", "small", "--small.weights", "none.safetensors"]):  # fmt: skip
         assert main([*command, *wrong]) == 2, wrong
         assert all(path.read_bytes() == content for path, content in before.items())
-    run(*command, "--epochs", 1, "--hidden", 8)
+    run(*command, "--least-steps", 1, "--epochs", 1, "--hidden", 8)
     assert Cache(cache.path).meta["training"]["recognizer"]["hidden"] == 8
     run("cache", "verify", cache.path)
     capsys.readouterr()
-    run(*command[:-1], "--epochs", 1)
+    run(*command[:-1], "--least-steps", 1, "--epochs", 1)
     assert "is kept" in capsys.readouterr().out
 
 
@@ -177,8 +181,7 @@ def test_several_labels_per_video(tmp_path: Path, demo_videos: Path) -> None:
     small = ["--num-candidates", 4, "--frame-size", 48, "--skim", "none", "--embedding", "none"]
     run("cache", *data, "--out", cache, *small)
     assert Cache(cache).classes == tuple("01234")
-    quick = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
-    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *quick)
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 2, *SMALL)
     run("evaluate", "all-frames", cache, "--out", tmp_path / "r.parquet")
     results = pd.read_parquet(tmp_path / "r.parquet")
     assert results["labels"].map(len).eq(2).all()
@@ -201,9 +204,9 @@ def test_torchvision_networks_from_weights_files(
     weights = ["--skim-weights", tmp_path / "weights.pth", "--embedding-weights", tmp_path / "weights.pth"]
     networks = ["--embedding", "mobilenet_v2", *weights]
     run("cache", *data, "--out", cache, *small, *networks)
-    run("train", "recognizer", cache, "--hidden", 32, "--epochs", 2, "--consensus", "mean")
+    run("train", "recognizer", cache, "--hidden", 32, "--least-steps", 1, "--consensus", "mean")
     assert ("subset_confidence" in Cache(cache)) == (num_candidates == 5)
-    run("train", "ocsampler", cache, "--out", tmp_path / "agent.pt", "--epochs", 1, "--num-frames", 3)
+    run("train", "ocsampler", cache, "--out", tmp_path / "agent.pt", "--length.epochs", 1, "--num-frames", 3)
     run("evaluate", "ocsampler", cache, "--agent", tmp_path / "agent.pt", "--out", tmp_path / "agent.parquet")
     run("evaluate", "oracle", cache, "--out", tmp_path / "oracle.parquet", "--num-frames", 3)
     table = pd.read_parquet(tmp_path / "agent.parquet")
@@ -309,8 +312,7 @@ def test_other_draws_of_the_same_videos(
     data = ["--videos", demo_videos / "videos", "--annotations", demo_videos / "annotations.csv"]
     sizes = ["--num-candidates", 6, "--frame-size", 48]
     run("cache", *data, "--out", cache, *sizes, "--skim", "none", "--embedding", "none")
-    small = ["--small.backbone.epochs", 1, "--small.backbone.batch-size", 8, "--small.skim.epochs", 1]
-    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *small)
+    run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *SMALL)
     for _ in range(2):  # the second time there is nothing left to do
         run("cache", "like", cache, *data, "--out", drawn, *sizes, "--random-epoch", 1)
     centre, random = Cache(cache), Cache(drawn)
@@ -322,7 +324,7 @@ def test_other_draws_of_the_same_videos(
     same = random["frame_index"][:] == centre["frame_index"][:]
     assert np.allclose(random["embedding"][:][same], centre["embedding"][:][same], atol=2e-2)
     agent = tmp_path / "agents" / "ocsampler.pt"
-    options = ["--skim", "small_skim", "--epochs", 2, "--cost-per-gflop", 4]
+    options = ["--skim", "small_skim", "--length.epochs", 2, "--cost-per-gflop", 4]
     run("train", "ocsampler", cache, "--out", agent, "--drawn", drawn, *options)
     evaluated = ["evaluate", "ocsampler", str(cache), "--agent", str(agent)]
     run(*evaluated, "--out", tmp_path / "budget.parquet", "--cost-per-gflop", 1)

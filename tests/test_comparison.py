@@ -30,9 +30,10 @@ from video_env.errors import InputError
 from video_env.evaluation import registry
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.results import point_columns, read_results, write_results
+from video_env.models.stopping import Length
 
 registry.load()
-QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.epochs", "1"]
+QUICK = ["--ocsampler.num-frames", "1", "2", "--ocsampler.training.length.epochs", "1"]
 FEW = ["--uniform.num-frames", "1", "2", "3"]
 
 
@@ -56,7 +57,7 @@ def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, ca
     assert {"seed-0/results/uniform.parquet", "seed-0/results/all-frames.parquet"} <= kept
     run = Run(out)
     assert set(run.methods) == {"uniform", "all-frames", "ocsampler"}
-    assert run.methods["ocsampler"]["training"]["epochs"] == 1
+    assert run.methods["ocsampler"]["training"]["length"]["epochs"] == 1
     assert run.seeds == [0, 1]
     assert run.record["commands"][0].startswith(f"video-env compare {cache.path} --out")
     assert len(run.record["commands"]) == 2
@@ -72,7 +73,7 @@ def test_methods_are_added_to_a_run_and_nothing_is_done_twice(tmp_path: Path, ca
 def test_several_at_once_give_what_one_after_another_gives(tmp_path: Path, cache: Cache) -> None:
     names = ["uniform", "ocsampler", "ocsampler-budget"]
     settings = registry.settings_type(registry.find(names))()
-    short = replace(settings.ocsampler.training, epochs=2)
+    short = replace(settings.ocsampler.training, length=Length(epochs=2))
     settings = replace(
         settings,
         uniform=replace(settings.uniform, num_frames=(1, 2)),
@@ -131,7 +132,7 @@ def test_a_failed_training_keeps_the_others(
     assert "num_frames: found 99" in error
     assert (tmp_path / "run" / "seed-0" / "results" / "ocsampler.parquet").is_file()
     # The failed one's settings bind nobody.
-    assert main([*arguments[:-3], "2", "--ocsampler-budget.training.epochs", "1", "--jobs", jobs]) == 0
+    assert main([*arguments[:-3], "2", "--ocsampler-budget.training.length.epochs", "1", "--jobs", jobs]) == 0
 
 
 def test_a_method_of_ones_own(tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +143,7 @@ from dataclasses import dataclass
 import numpy as np
 from baselines.heuristics import FixedSubsets
 from video_env.evaluation.registry import Job, method
+from video_env.models.stopping import Length
 from video_env.evaluation.protocols import Entry
 
 @dataclass(frozen=True)
@@ -299,7 +301,9 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
 
 def test_a_curve_of_budgets_sets_how_the_budget_is_learned() -> None:
     assert (
-        BudgetCurve(training=OCSamplerSettings(budget_epochs=2, policy="linear", hidden=8)).training.hidden
+        BudgetCurve(
+            training=OCSamplerSettings(budget_length=Length(epochs=2), policy="linear", hidden=8)
+        ).training.hidden
         == 8
     )
 

@@ -31,11 +31,12 @@ from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.models.recognizers import Recognizer, store_recognizer
+from video_env.models.stopping import Length
 from video_env.models.training_loop import is_finished
 from video_env.models.verdicts import Verdicts
 
 FROM_FRAMES = OCSamplerSettings(
-    skim="small_skim", skim_weights="random", epochs=8, batch_size=32, learning_rate=1e-2
+    skim="small_skim", skim_weights="random", length=Length(epochs=8), batch_size=32, learning_rate=1e-2
 )
 
 
@@ -131,7 +132,7 @@ def test_a_number_is_chosen_by_what_it_is_worth() -> None:
 
 def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cache) -> None:
     settings = OCSamplerSettings(
-        num_frames=2, cost_per_gflop=0.4, epochs=25, batch_size=32, learning_rate=1e-2
+        num_frames=2, cost_per_gflop=0.4, length=Length(epochs=25), batch_size=32, learning_rate=1e-2
     )
     train_to_file(needing, settings, tmp_path / "agent.pt", device="cpu")
     table = evaluate(saved(tmp_path / "agent.pt", needing), needing, "test")
@@ -153,7 +154,7 @@ def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cach
     action, _ = agent.predict({"features": needing["skim"][0].astype(np.float32)})
     assert action.dtype == np.int8
     assert set(action.tolist()) == {0, 1}
-    fixed = OCSampler(needing, OCSamplerSettings(epochs=1), device="cpu")
+    fixed = OCSampler(needing, OCSamplerSettings(length=Length(epochs=1)), device="cpu")
     with pytest.raises(InputError, match="no frame-number budget"):
         fixed.cost_per_gflop = 1.0
 
@@ -190,7 +191,12 @@ def test_training_from_frames_finds_what_they_show(needing: Cache, estimator: st
 def test_interrupted_training_from_frames_ends_the_same(
     tmp_path: Path, needing: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(FROM_FRAMES, epochs=4, cost_per_gflop=0.4, budget_epochs=2)
+    settings = replace(
+        FROM_FRAMES,
+        length=Length(epochs=4),
+        cost_per_gflop=0.4,
+        budget_length=Length(epochs=2),
+    )
     whole = OCSampler(needing, settings, device="cpu").learn()
     for saves in (2, 2, 1):  # two epochs, the other two, and the budget
         interrupt_after(saves, monkeypatch)
@@ -207,7 +213,7 @@ def test_the_published_recipe_trains(needing: Cache) -> None:
     """MobileNetV2 with temporal shift by SGD, from random weights here, on a few videos."""
     settings = OCSamplerSettings(
         num_frames=2, skim="mobilenet_v2", skim_weights="random", temporal_shift=10, interpolation="nearest",
-        policy="linear", reward="largest_probability", draws=1, entropy=0.1, epochs=1, batch_size=40,
+        policy="linear", reward="largest_probability", draws=1, entropy=0.1, length=Length(epochs=1), batch_size=40,
         optimiser="sgd", learning_rate=0.005, weight_decay=1e-4,
     )  # fmt: skip
     agent = OCSampler(needing, settings, device="cpu")
@@ -225,7 +231,9 @@ def test_the_published_recipe_trains(needing: Cache) -> None:
 
 def test_training_takes_the_other_draws_in_turn(tmp_path: Path, needing: Cache) -> None:
     other = write_needing_cache(tmp_path / "other")
-    agent = OCSampler(needing, OCSamplerSettings(epochs=2), drawn=[needing, other], device="cpu")
+    agent = OCSampler(
+        needing, OCSamplerSettings(length=Length(epochs=2)), drawn=[needing, other], device="cpu"
+    )
     assert agent.trained_on.endswith("drawn 2 times")
     agent.learn()
     strange = write_needing_cache(tmp_path / "strange", num_candidates=5)

@@ -38,6 +38,7 @@ from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder, GlanceEncoder, PatchEncoder
 from video_env.models.optimise import seeded
 from video_env.models.recognizers import load_recognizer
+from video_env.models.stopping import Length
 from video_env.models.train_backbone import BackboneTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining, add_subset_tables, train_recognizer
 from video_env.models.train_small import SmallTraining, train_small_networks
@@ -57,7 +58,7 @@ QUICK = AdaFocusSettings(
     fine_tuning=ClassifierTraining(epochs=1),
 )
 QUICK_V2 = AdaFocusV2Settings(
-    patch_size=8, focus_weights="random", hidden=16, policy_hidden=8, epochs=2, batch_size=8
+    patch_size=8, focus_weights="random", hidden=16, policy_hidden=8, length=Length(epochs=2), batch_size=8
 )
 
 
@@ -98,7 +99,13 @@ def test_auto_is_the_gpu() -> None:
 def test_ocsampler(
     tmp_path: Path, cache: Cache, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = OCSamplerSettings(num_frames=3, epochs=2, budget_epochs=2, batch_size=8, **options)
+    settings = OCSamplerSettings(
+        num_frames=3,
+        length=Length(epochs=2),
+        budget_length=Length(epochs=2),
+        batch_size=8,
+        **options,
+    )
     before = OCSampler(cache, settings, device="cpu")
     agent = OCSampler(cache, settings, device=DEVICE).learn()
     assert on_the_device(agent.network)
@@ -144,7 +151,10 @@ def test_adafocus_on_cached_patches(tmp_path: Path, classifier: str, precision: 
 
 def test_small_networks_from_frames(tmp_path: Path, cache: Cache) -> None:
     frames = derive(cache, tmp_path / "frames", ["frames"])
-    settings = SmallTraining(backbone=BackboneTraining(epochs=1, batch_size=8), skim=SkimTraining(epochs=1))
+    settings = SmallTraining(
+        backbone=BackboneTraining(epochs=1, least_steps=1, batch_size=8),
+        skim=SkimTraining(epochs=1, least_steps=1),
+    )
     made = train_small_networks(frames, settings, DEVICE)
     assert {"embedding.safetensors", "skim.safetensors"} <= set(made.meta["networks"])
     assert len(made["embedding"]) == len(made["skim"]) == len(cache)
@@ -253,7 +263,7 @@ def test_the_recognizer_learns_what_it_learns_on_the_cpu(tmp_path: Path) -> None
     for name, device in (("here", "cpu"), ("there", DEVICE)):
         cache = write_cache(tmp_path / name, tables=False)
         # Without a hidden layer, whose BatchNorm lets Adam make steps out of rounding.
-        training = RecognizerTraining(hidden=0, epochs=5, batch_size=8, learning_rate=0.05)
+        training = RecognizerTraining(hidden=0, epochs=5, least_steps=1, batch_size=8, learning_rate=0.05)
         cache = train_recognizer(cache, training, device, overwrite=True)
         found.append(load_recognizer(cache).output.weight.detach().numpy())
     assert found[1] == pytest.approx(found[0], abs=1e-3)

@@ -63,8 +63,8 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ocsampler(out: Path, frames: Path, patches: Path) -> list[Any]:
-    return ["train", "ocsampler", frames, "--out", out / "agent.pt", "--epochs", 2, "--cost-per-gflop", 1,
-            "--budget-epochs", 1, "--hidden", 4]  # fmt: skip
+    return ["train", "ocsampler", frames, "--out", out / "agent.pt", "--length.epochs", 2, "--cost-per-gflop", 1,
+            "--budget-length.epochs", 1, "--hidden", 4]  # fmt: skip
 
 
 def sb3(out: Path, frames: Path, patches: Path) -> list[Any]:
@@ -84,13 +84,13 @@ def adafocus_from_frames(out: Path, frames: Path, patches: Path) -> list[Any]:
 
 
 def adafocus_v2(out: Path, frames: Path, patches: Path) -> list[Any]:
-    return ["train", "adafocus-v2", PACKAGED_CACHE, "--out", out / "agent", "--epochs", 1, "--patch-size", 12,
+    return ["train", "adafocus-v2", PACKAGED_CACHE, "--out", out / "agent", "--length.epochs", 1, "--patch-size", 12,
             "--hidden", 4, "--focus-weights", "random", "--glance-weights", "random"]  # fmt: skip
 
 
 def comparison(out: Path, frames: Path, patches: Path) -> list[Any]:
     return ["compare", frames, "--methods", "uniform", "ocsampler", "--out", out / "run", "--jobs", 1,
-            "--uniform.num-frames", 1, 2, "--ocsampler.num-frames", 1, "--ocsampler.training.epochs", 1,
+            "--uniform.num-frames", 1, 2, "--ocsampler.num-frames", 1, "--ocsampler.training.length.epochs", 1,
             "--ocsampler.training.hidden", 4, "--report"]  # fmt: skip
 
 

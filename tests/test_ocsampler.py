@@ -29,6 +29,7 @@ from video_env.cache.store import Cache, read_meta, write_meta
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Entry
+from video_env.models.stopping import Length
 
 
 def probability_by_orders(p: list[float], chosen: list[int]) -> float:
@@ -111,7 +112,7 @@ def test_baseline_draws_one_frame_in_each_segment() -> None:
 
 
 def test_ocsampler_finds_the_best_subset(known_cache: Cache) -> None:
-    settings = OCSamplerSettings(num_frames=2, epochs=25, batch_size=32, learning_rate=1e-2)
+    settings = OCSamplerSettings(num_frames=2, length=Length(epochs=25), batch_size=32, learning_rate=1e-2)
     agent = OCSampler(known_cache, settings, device="cpu").learn()
     table = evaluate(entry_of(agent), known_cache, "test")
     best = known_cache.index["best"].iloc[known_cache.rows("test")]
@@ -121,7 +122,7 @@ def test_ocsampler_finds_the_best_subset(known_cache: Cache) -> None:
 
 
 def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
-    agent = OCSampler(known_cache, OCSamplerSettings(epochs=2), device="cpu").learn()
+    agent = OCSampler(known_cache, OCSamplerSettings(length=Length(epochs=2)), device="cpu").learn()
     agent.save(tmp_path / "agent.pt")
     again = saved(tmp_path / "agent.pt", known_cache, device="cpu").policy
     assert isinstance(again, OCSampler)
@@ -168,7 +169,7 @@ def test_any_sb3_model_can_be_evaluated(cache: Cache) -> None:
 
 def test_files_keep_what_they_hold(tmp_path: Path, known_cache: Cache, cache: Cache) -> None:
     """A finished file is not passed off as an agent of other settings, nor overwritten."""
-    settings = OCSamplerSettings(epochs=1)
+    settings = OCSamplerSettings(length=Length(epochs=1))
     train_ocsampler(known_cache, settings, tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()
     for other_cache, other in ((known_cache, replace(settings, seed=1)), (cache, settings)):
@@ -191,7 +192,7 @@ def test_files_keep_what_they_hold(tmp_path: Path, known_cache: Cache, cache: Ca
 
 def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) -> None:
     own, other = (write_known_cache(tmp_path / name, videos=40) for name in ("own", "other"))
-    train_ocsampler(own, OCSamplerSettings(epochs=1), tmp_path / "a.pt")
+    train_ocsampler(own, OCSamplerSettings(length=Length(epochs=1)), tmp_path / "a.pt")
     train_to_file(
         own, SB3Settings(steps=64, num_envs=8, hyperparameters={"batch_size": 32}), tmp_path / "b.zip"
     )
@@ -209,13 +210,13 @@ def test_an_agent_does_not_act_on_features_of_another_network(tmp_path: Path) ->
     with pytest.raises(
         InputError, match=r"a\.pt: holds an agent that was trained otherwise: .*, or delete this"
     ):
-        train_ocsampler(Cache(other.path), OCSamplerSettings(epochs=2), tmp_path / "a.pt")
+        train_ocsampler(Cache(other.path), OCSamplerSettings(length=Length(epochs=2)), tmp_path / "a.pt")
 
 
 def test_interrupted_training_ends_the_same(
     tmp_path: Path, known_cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = OCSamplerSettings(epochs=6, batch_size=8)
+    settings = OCSamplerSettings(length=Length(epochs=6), batch_size=8)
     whole = OCSampler(known_cache, settings, device="cpu").learn()
     checkpoint = tmp_path / "checkpoint"
     interrupt_after(3, monkeypatch)
@@ -227,7 +228,7 @@ def test_interrupted_training_ends_the_same(
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
     assert resumed.training_seconds >= resumed.history[-1]["seconds"] > resumed.history[2]["seconds"]
-    other = OCSampler(known_cache, OCSamplerSettings(epochs=6, batch_size=16), device="cpu")
+    other = OCSampler(known_cache, OCSamplerSettings(length=Length(epochs=6), batch_size=16), device="cpu")
     with pytest.raises(
         InputError, match=r"checkpoint: made with other settings: batch_size 8 there, 16 asked"
     ):

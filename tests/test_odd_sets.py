@@ -52,7 +52,7 @@ def test_ids_and_labels_stay_text(
     assert [cache.classes[label] for label in cache.labels] == names[:5]
     assert [cache.row(name) for name in ODD[:5]] == [0, 1, 2, 3, 4]
 
-    run("train", "recognizer", cache.path, "--hidden", 4, "--epochs", 1)
+    run("train", "recognizer", cache.path, "--hidden", 4, "--least-steps", 1)
     results = tmp_path / "results"
     run(
         "evaluate", "uniform", cache.path, "--num-frames", 2, "--method", "NA", "--out", results / "a.parquet"
@@ -124,8 +124,8 @@ def test_sets_smaller_than_a_batch_are_trained_on(
     )
     frames = {"frames": generator.integers(0, 256, (count, candidates, 48, 48, 3), dtype=np.uint8)}
     cache = cache_from_arrays(tmp_path / "cache", index, frames, list("abcd"), {}).path
-    once = ["--small.backbone.epochs", 1, "--small.skim.epochs", 1]
-    train = ["train", "recognizer", str(cache), "--network", "small", "--epochs", 1, *once]
+    once = [f"--small.{part}.{what}=1" for part in ("backbone", "skim") for what in ("epochs", "least-steps")]
+    train = ["train", "recognizer", str(cache), "--network", "small", "--epochs=1", "--least-steps=1", *once]
     if training * candidates == 1:  # batch normalisation needs two
         assert main([*map(str, train), "--hidden", "4"]) == 2
         assert "batch_size 64: of the 1 training videos" in capsys.readouterr().err
@@ -138,12 +138,21 @@ def test_sets_smaller_than_a_batch_are_trained_on(
         tmp_path / "cached.pt",
         "--num-frames",
         candidates,
-        "--epochs",
+        "--length.epochs",
         1,
     )
     end_to_end = ["--num-frames", 1, "--skim", "small_skim", "--skim-weights", "random"]
-    run("train", "ocsampler", cache, "--out", tmp_path / "whole.pt", "--epochs", 1, *end_to_end)
-    budget = ["--num-frames", candidates, "--epochs", 1, "--budget-epochs", 1, "--cost-per-gflop", 0.1]
+    run("train", "ocsampler", cache, "--out", tmp_path / "whole.pt", "--length.epochs", 1, *end_to_end)
+    budget = [
+        "--num-frames",
+        candidates,
+        "--length.epochs",
+        1,
+        "--budget-length.epochs",
+        1,
+        "--cost-per-gflop",
+        0.1,
+    ]
     run("train", "ocsampler", cache, "--out", tmp_path / "budget.pt", *budget)
     few = ["--steps", 64, "--num-envs", 4]
     run("train", "sb3", cache, "--out", tmp_path / "ppo.zip", "--algorithm", "maskable-ppo", *few)
@@ -157,7 +166,7 @@ def test_sets_smaller_than_a_batch_are_trained_on(
         "--out",
         str(tmp_path / "v2"),
         "--patch-size=24",
-        "--epochs=1",
+        "--length.epochs=1",
     ]
     if training * candidates == 1:
         assert main(train) == 2

@@ -170,7 +170,7 @@ def test_logs_are_not_written_through_a_link(tmp_path: Path, known: Cache) -> No
     (tmp_path / "a.pt.partial").symlink_to(tmp_path / "mine")
     (tmp_path / "b.json").symlink_to(tmp_path / "mine")
     cache = str(known.path)
-    assert main(["train", "ocsampler", cache, "--out", str(tmp_path / "a.pt"), "--epochs", "1"]) == 0
+    assert main(["train", "ocsampler", cache, "--out", str(tmp_path / "a.pt"), "--length.epochs", "1"]) == 0
     short = ["--steps", "16", "--num-envs", "4", "--hyperparameters", "n_steps", "2", "batch_size", "8"]
     assert main(["train", "sb3", cache, "--out", str(tmp_path / "b.zip"), *short]) == 0
     assert (tmp_path / "mine").read_text() == "mine"

@@ -24,6 +24,7 @@ from compare.run import Machine
 from video_env.data.demo import DemoData
 from video_env.errors import InputError
 from video_env.evaluation import registry
+from video_env.models.stopping import Length
 from video_env.models.train_backbone import BackboneTraining, ImageTraining, SkimTraining
 from video_env.models.train_recognizer import RecognizerTraining
 
@@ -31,9 +32,9 @@ QUICK = DataSettings(
     data=DemoData(train=40, validation=10, test=12),
     still_images=128,
     stills=ImageTraining(epochs=1),
-    backbone=BackboneTraining(epochs=1, batch_size=8),
-    skim=SkimTraining(epochs=1),
-    recognizer=RecognizerTraining(hidden=16, epochs=1),
+    backbone=BackboneTraining(epochs=1, least_steps=1, batch_size=8),
+    skim=SkimTraining(epochs=1, least_steps=1),
+    recognizer=RecognizerTraining(hidden=16, epochs=1, least_steps=1),
 )
 METHODS = (
     "uniform", "oracle", "all-frames", "early-exit", "ocsampler", "ocsampler-budget", "ppo", "maskable-ppo", "adafocus",
@@ -47,8 +48,10 @@ def quick_methods() -> object:
     changes: dict[str, dict[str, object]] = {
         "uniform": {"num_frames": (1, 2)},
         "oracle": {"num_frames": (1, 2)},
-        "ocsampler": {"num_frames": (2,), "training": OCSamplerSettings(epochs=1)},
-        "ocsampler_budget": {"costs_of_all_frames": (0.5,), "training": OCSamplerSettings(epochs=1)},
+        "ocsampler": {"num_frames": (2,), "training": OCSamplerSettings(length=Length(epochs=1))},
+        "ocsampler_budget": {
+            "costs_of_all_frames": (0.5,), "training": OCSamplerSettings(length=Length(epochs=1)),
+        },
         "ppo": {"num_frames": (2,), "training": SB3Settings(steps=256, num_envs=16, hyperparameters=short)},
         "maskable_ppo": {
             "costs_of_all_frames": (0.5,),
@@ -63,7 +66,7 @@ def quick_methods() -> object:
                 fine_tuning=ClassifierTraining(epochs=1),
             ),
         },
-        "adafocus_v2": {"patch_sizes": (36,), "training": AdaFocusV2Settings(epochs=1)},
+        "adafocus_v2": {"patch_sizes": (36,), "training": AdaFocusV2Settings(length=Length(epochs=1))},
         "random_patch": {"patch_sizes": (24, 36)},
         "patch_oracle": {"patch_sizes": (36,)},
         "patch_ppo": {

@@ -21,8 +21,9 @@ from video_env.data.patches import check_patch_size, grid_corners
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, embedding_weights, load_weights
 from video_env.models.classifiers import build_classifier, loss_at_every_step
-from video_env.models.optimise import build_optimiser, cosine_schedule, descend, seeded
+from video_env.models.optimise import build_optimiser, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
+from video_env.models.stopping import Length, Watch
 from video_env.models.train_backbone import recoloured, standardised
 from video_env.models.training_loop import Report, TrainingLoop
 
@@ -105,8 +106,8 @@ class NetworkStages:
             return {"loss": descend(optimiser, losses(modules, generator))}
 
         return TrainingLoop(
-            "AdaFocus, stage 0: networks", modules, optimiser, settings.epochs, epoch,
-            cosine_schedule(optimiser, settings.epochs), record,
+            "AdaFocus, stage 0: networks", modules, optimiser, settings.epochs, epoch, record,
+            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
         )  # fmt: skip
 
     def random_patch_stage(self, record: dict[str, Any]) -> TrainingLoop:
@@ -131,8 +132,8 @@ class NetworkStages:
             return {"loss": descend(optimiser, self._random_patch_losses(glances[0], generator))}
 
         return TrainingLoop(
-            "AdaFocus, stage 1: random patches", modules, optimiser, settings.epochs, epoch,
-            cosine_schedule(optimiser, settings.epochs), record,
+            "AdaFocus, stage 1: random patches", modules, optimiser, settings.epochs, epoch, record,
+            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
         )  # fmt: skip
 
     def cache_patches(self, out: Path, record: dict[str, Any]) -> Cache:

@@ -19,8 +19,9 @@ from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import evaluating
 from video_env.models.classifiers import Classifier, loss_at_every_step
-from video_env.models.optimise import build_optimiser, cosine_schedule, descend, seeded
+from video_env.models.optimise import build_optimiser, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.stopping import Length, Watch
 from video_env.models.training_loop import Report, TrainingLoop
 
 
@@ -125,8 +126,9 @@ class PolicyStages:
             return {"loss": descend(optimiser, losses())}
 
         return TrainingLoop(
-            "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch,
-            cosine_schedule(optimiser, settings.epochs), record, self._validate if validate else None,
+            "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch, record,
+            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
+            validate=self._validate if validate else None,
         )  # fmt: skip
 
     @cached_property

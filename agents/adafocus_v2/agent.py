@@ -19,6 +19,7 @@ from agents.adafocus_v2.settings import PUBLISHED, AdaFocusV2Settings, read_sett
 from agents.adafocus_v2.training import AdaFocusV2Training
 from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
 from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.common.scores import scored
 from agents.common.training_log import TrainingLog
 from video_env.cache.store import Cache, open_cache
 from video_env.data.sampling import coarse_to_fine
@@ -34,6 +35,7 @@ from video_env.models.conditional_exit import (
     thresholds_for,
 )
 from video_env.models.device import resolve_device
+from video_env.models.stopping import Ended
 from video_env.settings import difference
 
 PARTS = ("network", "confidences")
@@ -57,7 +59,8 @@ class AdaFocusV2:
             by criterion: what budgets are solved on. Empty before training, and of released weights
             before ``calibrate``.
         training_seconds: that training took.
-        history: of every epoch what was logged, and the ``seconds`` of training so far.
+        history: of every round what was logged, and the ``seconds`` of training so far.
+        ended: why training ended (``models.stopping``).
         trained_on: tells the data apart that it was trained on.
 
     Raises:
@@ -102,6 +105,7 @@ class AdaFocusV2:
         self.confidences: dict[str, np.ndarray] = {}
         self._solved: dict[tuple[float, ExitRule], np.ndarray] = {}
         self.training_seconds, self.history = 0.0, list[dict[str, float]]()
+        self.ended: Ended = ""
         self._trained = False
 
     def _focus_weights(self) -> str:
@@ -113,31 +117,33 @@ class AdaFocusV2:
     def gflops(self) -> float:
         return self._gflops_per_frame * self.network.num_frames
 
-    def learn(self, *, log_folder: str | Path | None = None, validate: bool = False) -> AdaFocusV2:
+    def learn(self, *, log_folder: str | Path | None = None) -> AdaFocusV2:
         """Train, from where an interrupted call left off, and solve what budgets need on the training videos.
 
         Under ``torchrun`` every process trains on its share of each batch; see ``AdaFocusV2Settings.parts``.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard.
-            validate: log the top-1 on the validation split after every epoch; it does not count as training.
 
         Raises:
-            InputError: it was loaded, there is no validation split, the checkpoint is of other settings, a
-                batch has fewer videos than parts, or the number of processes does not divide the parts.
+            InputError: it was loaded, the checkpoint is of other settings, a batch has fewer videos than
+                parts, or the number of processes does not divide the parts.
         """
         if not self._weights:
             raise InputError("this AdaFocusV2 was loaded; to train one, make a new AdaFocusV2 on the cache")
         file = None if self._folder is None else self._folder / "training.pt"
-        if validate:
-            self._cache.rows("validation")  # its error lists the splits that there are
         training = AdaFocusV2Training(self.network, self._cache, self.settings, self.device)
         record = {**asdict(self.settings), **self._weights, "cache": self.trained_on}
-        loop = training.loop(record, self._validate if validate else None)
+        there = "validation" in self._cache.splits
+        loop = (
+            training.loop(record, self._validate, self._cache.guess("validation"))
+            if there
+            else training.loop(record)
+        )
         processes.wait()
         log = TrainingLog(None if log_folder is None else Path(log_folder), "stage-0")
         self.training_seconds = loop.run(file, log)
-        self.history, self._trained = loop.history, True
+        self.history, self.ended, self._trained = loop.history, loop.ended, True
         self.calibrate()
         processes.wait()
         return self
@@ -253,6 +259,7 @@ class AdaFocusV2:
         record = AgentRecord(
             "AdaFocusV2", asdict(self.settings), self.trained_on, self._shape,
             seconds={0: self.training_seconds}, history={0: self.history}, parts=parts,
+            ended={0: self.ended},
         )  # fmt: skip
         write_agent(Path(path), record)
 
@@ -276,7 +283,7 @@ class AdaFocusV2:
             load_state(network, saved.parts["network"], where=f"agent {path}")
             agent._use(network)
             agent.trained_on, agent.training_seconds = saved.trained_on, saved.seconds[0]
-            agent.history, agent._trained = saved.history[0], True
+            agent.history, agent.ended, agent._trained = saved.history[0], saved.ended.get(0, ""), True
             sure = saved.parts["confidences"]
             agent.confidences = {name: values.numpy() for name, values in sure.items()}
         return agent
@@ -316,11 +323,9 @@ class AdaFocusV2:
         return agent
 
     def _validate(self) -> dict[str, float]:
-        labels = self._cache.index["label"].to_numpy()[self._cache.rows("validation")]
-        found = [
-            self._without_exit(frames).probabilities for frames in self._clips(self._cache.rows("validation"))
-        ]
-        return {"validation": float((np.concatenate(found).argmax(axis=-1) == labels).mean())}
+        rows = self._cache.rows("validation")
+        found = [self._without_exit(frames).probabilities for frames in self._clips(rows)]
+        return scored(np.concatenate(found), self._cache.labels[rows])
 
     # Recognition.
 

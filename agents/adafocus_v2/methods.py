@@ -28,14 +28,14 @@ FAMILY = "adafocus-v2"
 
 
 def train_to_folder(
-    cache: Cache, settings: AdaFocusV2Settings, folder: Path, *, device: str = "auto", validate: bool = False
+    cache: Cache, settings: AdaFocusV2Settings, folder: Path, *, device: str = "auto"
 ) -> None:
     """Train an AdaFocusV2 in a folder, from where an interrupted call left off: its checkpoint, and
     ``agent.pt``."""
     with alone(folder) if processes.is_first() else nullcontext():
         processes.wait()  # until it is ours
         agent = AdaFocusV2(cache, settings, folder=folder, device=device)
-        agent.learn(log_folder=folder / "logs", validate=validate)
+        agent.learn(log_folder=folder / "logs")
         agent.save(folder / "agent.pt")
 
 
@@ -67,7 +67,9 @@ def point_of(agent: AdaFocusV2, gflops: float | None = None, rule: ExitRule = DE
         for name, value in asdict(rule).items():
             if value != getattr(DEFAULT_EXIT, name):
                 setting[f"exit_{name}"] = value
-    training = Training.of(agent.training_seconds, asdict(agent.settings), history=agent.history)
+    training = Training.of(
+        agent.training_seconds, asdict(agent.settings), history=agent.history, ended=agent.ended
+    )
     return {
         "setting": setting, "environment": None, "policy": agent, "options": options, "training": training,
     }  # fmt: skip
@@ -102,10 +104,9 @@ def train_sizes(job: Job, settings: AdaFocusV2Sizes) -> None:
     shares, least = settings.exit_shares, 1 / job.cache.num_candidates
     if len(set(shares)) < len(shares) or not all(least <= share <= 1 for share in shares):
         raise InputError(f"exit_shares: found {shares}, expected different ones from {least:.3g} to 1")
-    validate = bool((job.cache.index["split"] == "validation").any())
     for size in settings.patch_sizes:
         own = replace(settings.training, patch_size=size, seed=job.seed)
-        train_to_folder(job.cache, own, _folder(job, size), device=job.device, validate=validate)
+        train_to_folder(job.cache, own, _folder(job, size), device=job.device)
 
 
 def _folder(job: Job, size: int) -> Path:
@@ -147,7 +148,6 @@ def adafocus_v2_fully_connected(job: Job, settings: AdaFocusV2Sizes) -> list[Ent
 def train_agent(
     cache: Cache,
     out: Path,
-    validate: bool = False,
     device: str = "auto",
     settings: AdaFocusV2Settings = AdaFocusV2Settings(),  # noqa: B008
 ) -> None:
@@ -159,12 +159,11 @@ def train_agent(
         cache: Folder of a cache with frames; where the focus network starts from the cache, also with the
             small network of its embedding.
         out: Folder of the agent (agent.pt), its checkpoint and its logs.
-        validate: Log the top-1 on the validation split after every epoch.
         device: auto, cpu, cuda:0, ...
         settings: Settings of the agent and its training.
     """
     with processes.joined(device) as own:
-        train_to_folder(cache, settings, out, device=own, validate=validate)
+        train_to_folder(cache, settings, out, device=own)
         if processes.is_first():
             agent = AdaFocusV2.load(out / "agent.pt", cache=cache, device=own)
             print(f"{out / 'agent.pt'}: {title_of(settings)}, trained in {agent.training_seconds:.0f} s")

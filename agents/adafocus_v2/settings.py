@@ -10,6 +10,7 @@ from agents.adafocus_v2.point_policies import POLICIES, PolicyName
 from video_env.errors import InputError, require_choice, require_positive, require_seed
 from video_env.models.backbones import BACKBONES, BackboneName
 from video_env.models.optimise import OptimiserName
+from video_env.models.stopping import Length
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class AdaFocusV2Settings:
         dropout: before every layer of class scores.
         ingredients: which of the paper's four are there; by default all but the stop-gradient, since a small
             glance network without pretraining has the policy's loss alone to learn finding from.
-        epochs: passes over the training videos.
+        length: of the training.
         batch_size: videos per step, over all processes.
         parts: a batch is trained on in this many parts, one after the other or shared among processes, and
             BatchNorm sees one part at a time. So a result depends on the number of parts, but not on the
@@ -78,7 +79,7 @@ class AdaFocusV2Settings:
         betas: AdamW's memory of gradients and of their squares. The policy starts with a plateau of small
             gradients; remembered for long (0.999 is usual), they make the first large ones into leaps, and
             what was learned is lost again.
-        learning_rate: falling to 0 along a cosine.
+        learning_rate: at first.
         rates: the parts' multiples of it.
         weight_decay: the optimiser's.
         gradient_norm: gradients are scaled down to this norm where theirs is larger; 0 for no limit.
@@ -98,7 +99,7 @@ class AdaFocusV2Settings:
     hidden: int = 128
     dropout: float = 0.0
     ingredients: Ingredients = field(default_factory=lambda: Ingredients(stop_gradient=False))
-    epochs: int = 10
+    length: Length = field(default_factory=lambda: Length(updates=2400, round=50, patience=5))
     batch_size: int = 16
     parts: int = 1
     optimiser: OptimiserName = "adamw"
@@ -113,7 +114,7 @@ class AdaFocusV2Settings:
 
     def __post_init__(self) -> None:
         require_positive(
-            self, "patch_size", "policy_hidden", "hidden", "epochs", "batch_size", "parts", "learning_rate"
+            self, "patch_size", "policy_hidden", "hidden", "batch_size", "parts", "learning_rate"
         )
         require_seed(self.seed)
         for name in ("gradient_norm", "weight_decay"):
@@ -136,7 +137,7 @@ class AdaFocusV2Settings:
 PUBLISHED = AdaFocusV2Settings(
     patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
     focus_weights="torchvision", policy="fully_connected", policy_hidden=2048, hidden=4096, dropout=0.2,
-    ingredients=Ingredients(), epochs=50, gradient_norm=0.0,
+    ingredients=Ingredients(), length=Length(epochs=50), gradient_norm=0.0,
     batch_size=32, optimiser="sgd", learning_rate=0.002, rates=LearningRates(0.5, 0.1, 5.0, 1.0),
     augmentation=Augmentation((1.0, 0.875, 0.75, 0.66), flip=True, colour=(0.0, 0.0)),
 )  # fmt: skip
@@ -148,6 +149,7 @@ def read_settings(record: dict[str, Any]) -> AdaFocusV2Settings:
     parts = dict(record)
     parts["ingredients"] = Ingredients(**parts["ingredients"])
     parts["rates"] = LearningRates(**parts["rates"])
+    parts["length"] = Length(**parts["length"])
     augmentation = {**parts["augmentation"]}
     augmentation["scales"] = tuple(augmentation["scales"])
     augmentation["colour"] = tuple(augmentation["colour"])

@@ -15,12 +15,13 @@ from agents.adafocus_v2.augmentation import Draws
 from agents.adafocus_v2.loss import training_loss
 from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.common.batches import shuffled
+from agents.common.batches import of_round, per_epoch
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.models import processes
-from video_env.models.optimise import build_optimiser, cosine_schedule, seeded
+from video_env.models.optimise import build_optimiser, seeded
+from video_env.models.stopping import Watch
 from video_env.models.training_loop import Report, TrainingLoop
 
 
@@ -50,12 +51,15 @@ class AdaFocusV2Training:
         self._targets = torch.from_numpy(cache.label_shares()[self._rows])
         self._order = coarse_to_fine(network.num_frames)
 
-    def loop(self, record: dict[str, Any], validate: Callable[[], Report] | None = None) -> TrainingLoop:
+    def loop(
+        self, record: dict[str, Any], validate: Callable[[], Report] | None = None, guess: float = 0.0
+    ) -> TrainingLoop:
         """The only stage.
 
         Args:
             record: all settings that the result depends on.
-            validate: measures something after every epoch, which does not count as training.
+            validate: measures ``score`` and ``validation`` after every round; None for a fixed length.
+            guess: the accuracy of a guess there.
         """
         settings, network = self.settings, self.network
         groups: list[tuple[list[nn.Module], float]] = [
@@ -76,16 +80,16 @@ class AdaFocusV2Training:
             # Heads without a loss, where ingredients are switched off, get no gradient.
             trained = DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=True)
         return TrainingLoop(
-            "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.epochs,
-            lambda number: self._epoch(trained, optimiser, np.random.default_rng([settings.seed, 0, number])),
-            cosine_schedule(optimiser, settings.epochs), record, validate,
+            "AdaFocusV2", nn.ModuleDict({"network": network}), optimiser, settings.length.rounds(),
+            lambda number: self._round(trained, optimiser, number), record,
+            Watch(settings.length, optimiser, validated=validate is not None),
+            per_epoch(len(self._rows), settings.batch_size), validate, guess,
         )  # fmt: skip
 
-    def _epoch(
-        self, loss: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator
-    ) -> Report:
+    def _round(self, loss: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> Report:
         settings, losses = self.settings, []
-        for batch in shuffled(len(self._rows), settings.batch_size, generator):
+        generator = np.random.default_rng([settings.seed, 0, number])
+        for batch in of_round(settings.length, number, len(self._rows), settings.batch_size, generator):
             if len(batch) < settings.parts:
                 raise InputError(
                     f"parts: found {settings.parts}, expected at most the {len(batch)} videos of a batch"

@@ -10,6 +10,7 @@ from typing import Any
 
 from video_env.cache.store import Cache
 from video_env.errors import InputError
+from video_env.models.stopping import Ended
 from video_env.models.tensors import read_tensors, write_tensors
 from video_env.settings import difference
 
@@ -27,8 +28,9 @@ class AgentRecord:
         sees: the sources of the arrays that it sees (``Cache.sources``); none where it looks at frames.
         shape: sizes of what it sees, which those of a cache must equal, by name.
         seconds: of training, by stage; an agent with a single stage has stage 0.
-        history: the report of each epoch, with the ``seconds`` so far, by stage.
+        history: the report of each round, with the ``seconds`` so far, by stage.
         parts: what it is made of, by name: state dicts, tensors, and how networks are built.
+        ended: why the training ended, by stage.
     """
 
     agent: str
@@ -39,6 +41,7 @@ class AgentRecord:
     seconds: dict[int, float] = field(default_factory=dict)
     history: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+    ended: dict[int, Ended] = field(default_factory=dict)
 
     def require_fits(self, path: Path, cache: Cache, shape: Mapping[str, Any]) -> None:
         """Raise InputError unless what the agent sees has, in a cache, the sizes and the sources that it had
@@ -95,7 +98,7 @@ def read_agent(path: Path, agent: str, *parts: str) -> AgentRecord:
         return AgentRecord(
             agent, dict(saved["settings"]), str(saved["trained_on"]), dict(saved["shape"]),
             dict(saved.get("sees", {})), _by_stage(seconds), _by_stage(saved.get("history", {})),
-            {name: saved[name] for name in parts},
+            {name: saved[name] for name in parts}, _by_stage(saved.get("ended", {})),
         )  # fmt: skip
 
 

@@ -22,14 +22,14 @@ import torch
 from torch import nn
 
 from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
-from agents.common.batches import LOOKED_AT_TOGETHER, in_parts
+from agents.common.batches import LOOKED_AT_TOGETHER, in_parts, per_epoch
 from agents.common.training_log import TrainingLog
 from agents.ocsampler.frame_budget import FrameBudget, choose_numbers
 from agents.ocsampler.networks import build_policy, ranked
 from agents.ocsampler.released import ReleasedOCSampler
-from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings
+from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings, read_settings
 from agents.ocsampler.training import OCSamplerTraining
-from agents.ocsampler.training_videos import TrainingVideos, same_videos
+from agents.ocsampler.training_videos import SplitVideos, same_videos
 from video_env.cache.store import Cache, open_cache
 from video_env.envs.costs import relative_cost
 from video_env.envs.options import check_number
@@ -39,6 +39,7 @@ from video_env.models.backbones import FrameNetwork, evaluating, load_state, loa
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
+from video_env.models.stopping import Ended, Watch
 from video_env.models.training_loop import Report, TrainingLoop
 
 PARTS = ("network",)
@@ -52,8 +53,8 @@ class OCSampler:
         cache: path of a cache, or a ``Cache``.
         settings: see ``OCSamplerSettings``.
         drawn: caches of the same videos whose candidates were drawn at random inside their segments, with
-            the same recognizer (see ``models.redraw``): epoch after epoch, training takes the next of
-            them. Without them every epoch sees the candidates of ``cache``.
+            the same recognizer (see ``models.redraw``): round after round, training takes the next of
+            them. Without them every round sees the candidates of ``cache``.
         device: where the networks run.
 
     Attributes:
@@ -69,7 +70,8 @@ class OCSampler:
         trained_on: tells the data apart that it was trained on.
         sees: the network of the cached features that it sees (``Cache.sources``); empty with one of its own.
         training_seconds: that training took.
-        history: of every epoch what was logged, and the ``seconds`` of training so far.
+        history: of every round what was logged, and the ``seconds`` of training so far.
+        ended: why training ended (``models.stopping``).
 
     Raises:
         InputError: N is larger than T, or the cache lacks what training needs.
@@ -145,6 +147,7 @@ class OCSampler:
         self._costs = self._count_gflops()
         self._loaded = False
         self.training_seconds, self.history = 0.0, list[Report]()
+        self.ended: Ended = ""
         self._draws = torch.Generator(self.device).manual_seed(settings.seed)
 
     @property
@@ -192,12 +195,12 @@ class OCSampler:
         checkpoint: Path | None = None,
         callback: Callable[[OCSampler], None] | None = None,
     ) -> OCSampler:
-        """Train for the settings' epochs, then the frame-number budget if there is one. An agent that was
+        """Train as long as it helps, then the frame-number budget if there is one. An agent that was
         trained already stays as it is.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard.
-            checkpoint: a file written after every epoch; if it exists, training goes on from it, to
+            checkpoint: a file written after every round; if it exists, training goes on from it, to
                 the same result as without the interruption.
             callback: called after every update of the policy.
 
@@ -209,20 +212,24 @@ class OCSampler:
             raise InputError("this OCSampler was loaded; to train one, make a new OCSampler on the cache")
         if self.history:
             return self
-        videos = [self._training_videos(one) for one in self._drawn or [cache]]
+        videos = [self._videos(one, "train") for one in self._drawn or [cache]]
+        validation = self._videos(cache, "validation") if "validation" in cache.splits else None
         training = OCSamplerTraining(self.policy, self.skim, self.budget, settings, self.device)
         updated = (lambda: None) if callback is None else (lambda: callback(self))
         loop = TrainingLoop(
             f"OCSampler, N = {settings.num_frames}" + ("" if self.skim is None else ", end to end"),
-            self.network, training.optimiser, settings.epochs,
-            lambda epoch: training.epoch(videos[epoch % len(videos)], epoch, updated),
-            training.schedule, {**asdict(settings), "cache": self.trained_on},
+            self.network, training.optimiser, settings.length.rounds(),
+            lambda number: training.round(videos[number % len(videos)], number, updated),
+            {**asdict(settings), "cache": self.trained_on},
+            Watch(settings.length, training.optimiser, validated=validation is not None),
+            per_epoch(len(videos[0]), settings.batch_size),
+            validate=None if validation is None else lambda: training.validate(validation),
             finish=None
             if self.budget is None
-            else lambda: training.learn_budget(self._training_videos(cache)),
+            else lambda: training.learn_budget(self._videos(cache, "train"), validation),
         )  # fmt: skip
         self.training_seconds = loop.run(checkpoint, TrainingLog(log_folder, "train"))
-        self.history = loop.history
+        self.history, self.ended = loop.history, loop.ended
         return self
 
     def predict(
@@ -269,6 +276,7 @@ class OCSampler:
         record = AgentRecord(
             "OCSampler", asdict(self.settings), self.trained_on, self._shape, self.sees,
             {0: self.training_seconds}, {0: self.history}, {"network": self.network.state_dict()},
+            {0: self.ended},
         )  # fmt: skip
         write_agent(Path(path), record)
 
@@ -289,11 +297,11 @@ class OCSampler:
             opened = None if cache is None else open_cache(cache)
             if opened is not None:
                 saved.require_fits(Path(path), opened, {"num_candidates": opened.num_candidates})
-            agent._start(OCSamplerSettings(**saved.settings), saved.shape, opened, device)
+            agent._start(read_settings(saved.settings), saved.shape, opened, device)
             load_state(agent.network, saved.parts["network"], where=f"agent {path}")
             agent.network.eval()
             agent.training_seconds, agent.history = saved.seconds[0], saved.history.get(0, [])
-            agent._loaded = True
+            agent.ended, agent._loaded = saved.ended.get(0, ""), True
         return agent
 
     @classmethod
@@ -316,8 +324,8 @@ class OCSampler:
         agent.network.eval()
         return agent
 
-    def _training_videos(self, cache: Cache) -> TrainingVideos:
-        return TrainingVideos(cache, self.settings.reward, self.skim, self.device)
+    def _videos(self, cache: Cache, split: str) -> SplitVideos:
+        return SplitVideos(cache, split, self.settings.reward, self.skim, self.device)
 
     def _numbers(self, features: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
         assert self.budget is not None

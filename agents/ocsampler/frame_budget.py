@@ -14,16 +14,19 @@ video that is lost on any number gets one frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from agents.common.batches import of_round, per_epoch
+from video_env.models.backbones import evaluating
 from video_env.models.optimise import descend
-from video_env.models.training_loop import TrainingLoop
+from video_env.models.stopping import Length, Watch
+from video_env.models.training_loop import Report, TrainingLoop
 from video_env.models.verdicts import Verdicts, subset_bits
 
 
@@ -61,13 +64,13 @@ class BudgetTraining:
     """Settings of the head's training.
 
     Attributes:
-        epochs: passes over the training videos.
+        length: see ``models.stopping``; its score is the negative cross-entropy on the validation videos.
         batch_size: videos per step.
-        learning_rate: AdamW's, falling to 0 along a cosine.
+        learning_rate: AdamW's.
         seed: decides every draw.
     """
 
-    epochs: int
+    length: Length
     batch_size: int
     learning_rate: float
     seed: int
@@ -103,40 +106,61 @@ def right_by_number(verdicts: Verdicts, video: np.ndarray, ranked: np.ndarray) -
     return np.stack(columns, axis=1)
 
 
+class RankedVideos(NamedTuple):
+    """Videos whose candidates a policy has ranked.
+
+    Attributes:
+        features: float [V, T, D], skim features.
+        log_probabilities: float [V, T], the policy's.
+        enough: int64 [V], 1 to T + 1, by ``sufficient_frames``.
+    """
+
+    features: torch.Tensor
+    log_probabilities: torch.Tensor
+    enough: np.ndarray
+
+    def suffices(self) -> torch.Tensor:
+        """float [V, T], 1 where n frames suffice."""
+        numbers = torch.arange(1, self.features.shape[1] + 1, device=self.features.device)
+        return (numbers >= torch.from_numpy(self.enough).to(self.features.device)[:, None]).float()
+
+
 def train_budget(
-    head: FrameBudget,
-    features: torch.Tensor,
-    log_probabilities: torch.Tensor,
-    enough: np.ndarray,
-    settings: BudgetTraining,
+    head: FrameBudget, videos: RankedVideos, settings: BudgetTraining, validation: RankedVideos | None = None
 ) -> float:
-    """Train the head, in place; it is in evaluation mode then. Returns the last epoch's mean loss.
+    """Train the head, in place; it is in evaluation mode then. Returns the best round's mean loss.
 
     Args:
         head: on the device of the features.
-        features: float [V, T, D], skim features of the training videos.
-        log_probabilities: float [V, T], the policy's.
-        enough: int64 [V], 1 to T + 1, by ``sufficient_frames``.
+        videos: of the training split.
         settings: see ``BudgetTraining``.
+        validation: of the validation split, which ends the training; None for a fixed length.
     """
-    generator = np.random.default_rng(settings.seed)
-    numbers = torch.arange(1, features.shape[1] + 1, device=features.device)
-    suffices = (numbers >= torch.from_numpy(enough).to(features.device)[:, None]).float()
-    batches = -(-len(features) // settings.batch_size)
+    suffices = videos.suffices()
     optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * batches)
 
-    def losses() -> Iterator[torch.Tensor]:
-        for batch in np.array_split(generator.permutation(len(features)), batches):
-            logits = head(features[batch], log_probabilities[batch])
-            yield F.binary_cross_entropy_with_logits(logits, suffices[batch])
+    def loss(batch: np.ndarray | slice, of: RankedVideos, wanted: torch.Tensor) -> torch.Tensor:
+        logits = head(of.features[batch], of.log_probabilities[batch])
+        return F.binary_cross_entropy_with_logits(logits, wanted[batch])
 
+    def do_round(number: int) -> Report:
+        generator = np.random.default_rng([settings.seed, number])
+        batches = of_round(settings.length, number, len(suffices), settings.batch_size, generator)
+        return {"loss": descend(optimiser, (loss(batch, videos, suffices) for batch in batches))}
+
+    def validate() -> Report:
+        assert validation is not None
+        with evaluating(head):
+            return {"score": -float(loss(slice(None), validation, validation.suffices()))}
+
+    watch = Watch(settings.length, optimiser, validated=validation is not None)
     loop = TrainingLoop(
-        "OCSampler, frame-number budget", head, optimiser, settings.epochs,
-        lambda _: {"loss": descend(optimiser, losses(), schedule)},
+        "OCSampler, frame-number budget", head, optimiser, settings.length.rounds(), do_round, watch=watch,
+        per_epoch=per_epoch(len(suffices), settings.batch_size),
+        validate=None if validation is None else validate,
     )  # fmt: skip
     loop.run()
-    return loop.history[-1]["loss"]
+    return loop.history[watch.best]["loss"]
 
 
 def choose_numbers(logits: torch.Tensor, cost_per_frame: float) -> torch.Tensor:

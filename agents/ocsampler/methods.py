@@ -27,6 +27,7 @@ from video_env.evaluation.registry import Job, method, require_unset
 from video_env.files import alone, delete, sha256_of
 from video_env.models.encoders import CacheEncoder
 from video_env.models.recognizers import NAME, store_recognizer
+from video_env.models.stopping import Length
 from video_env.models.train_recognizer import add_subset_tables, has_recognizer
 from video_env.settings import difference
 
@@ -89,7 +90,9 @@ def point_of(agent: OCSampler) -> dict[str, Any]:
         setting = {"cost_per_gflop": agent.cost_per_gflop}
     return {
         "setting": setting, "environment": "FrameSelectOneStep-v0", "policy": agent, "options": options,
-        "training": Training.of(agent.training_seconds, asdict(agent.settings)),
+        "training": Training.of(
+            agent.training_seconds, asdict(agent.settings), history=agent.history, ended=agent.ended
+        ),
     }  # fmt: skip
 
 
@@ -137,7 +140,10 @@ def ocsampler(job: Job, settings: OCSamplerCurve) -> list[Entry]:
 @method(
     "ocsampler-end-to-end", title="OCSampler, end to end, exact", family=FAMILY,
     about="the same, trained with its skim network from frames, by the exact gradient",
-    settings=OCSamplerCurve((1, 2, 3), OCSamplerSettings(skim="small_skim", estimator="exact", epochs=15)),
+    settings=OCSamplerCurve(
+        (1, 2, 3),
+        OCSamplerSettings(skim="small_skim", estimator="exact", length=Length(1500, round=25, patience=4)),
+    ),
     train=train_curve,
 )  # fmt: skip
 def ocsampler_end_to_end(job: Job, settings: OCSamplerCurve) -> list[Entry]:

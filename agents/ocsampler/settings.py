@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from agents.ocsampler.networks import PolicyName
 from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.models.backbones import Interpolation
+from video_env.models.stopping import Length
 
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
 
@@ -38,11 +39,11 @@ class OCSamplerSettings:
         draws: sets drawn per video in a step, for the sampled estimator.
         entropy: weight of the bonus on the entropy of the distribution over candidates.
         flips: mirror half of the videos, in training from frames.
-        epochs: passes over the training videos.
-        budget_epochs: passes in which the budget is learned, after the policy.
+        length: of the policy's training.
+        budget_length: of the budget's training, after the policy's.
         batch_size: videos per step.
         optimiser: adam or sgd.
-        learning_rate: the optimiser's, falling to 0 along a cosine.
+        learning_rate: the optimiser's, at first.
         momentum: of sgd.
         weight_decay: the optimiser's.
         gradient_norm: largest norm of the gradient.
@@ -63,8 +64,8 @@ class OCSamplerSettings:
     draws: int = 4
     entropy: float = 0.02
     flips: bool = True
-    epochs: int = 30
-    budget_epochs: int = 30
+    length: Length = field(default_factory=lambda: Length(updates=3000, round=25, patience=6))
+    budget_length: Length = field(default_factory=lambda: Length(updates=1500, round=25, patience=5))
     batch_size: int = 64
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 2e-3
@@ -75,7 +76,7 @@ class OCSamplerSettings:
 
     def __post_init__(self) -> None:
         require_positive(
-            self, "num_frames", "epochs", "budget_epochs", "batch_size", "learning_rate", "draws", "hidden",
+            self, "num_frames", "batch_size", "learning_rate", "draws", "hidden",
             "gradient_norm",
         )  # fmt: skip
         require_seed(self.seed)
@@ -111,7 +112,13 @@ class OCSamplerSettings:
 
 PUBLISHED = OCSamplerSettings(
     num_frames=6, skim="mobilenet_v2", skim_weights="torchvision", temporal_shift=10, interpolation="nearest",
-    policy="linear", reward="largest_probability", draws=1, entropy=0.1, epochs=50, batch_size=40,
-    optimiser="sgd", learning_rate=0.005, momentum=0.9, weight_decay=1e-4, gradient_norm=40.0,
+    policy="linear", reward="largest_probability", draws=1, entropy=0.1, length=Length(epochs=50),
+    batch_size=40, optimiser="sgd", learning_rate=0.005, momentum=0.9, weight_decay=1e-4, gradient_norm=40.0,
 )  # fmt: skip
 """The released settings for ActivityNet, on a cache of T = 10 candidates at 224x224."""
+
+
+def read_settings(record: dict[str, Any]) -> OCSamplerSettings:
+    """Settings from ``asdict`` of them, read back from a file."""
+    lengths = {name: Length(**record[name]) for name in ("length", "budget_length")}
+    return OCSamplerSettings(**{**record, **lengths})

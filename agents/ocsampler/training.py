@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.common.batches import shuffled
+from agents.common.batches import of_round
 from agents.ocsampler.frame_budget import (
     BudgetTraining,
     FrameBudget,
+    RankedVideos,
     right_by_number,
     sufficient_frames,
     train_budget,
@@ -19,8 +20,8 @@ from agents.ocsampler.frame_budget import (
 from agents.ocsampler.networks import ranked
 from agents.ocsampler.set_probability import draw_sets, log_probability_of_all_sets, log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
-from agents.ocsampler.training_videos import TrainingVideos
-from video_env.models.backbones import FrameNetwork
+from agents.ocsampler.training_videos import SplitVideos
+from video_env.models.backbones import FrameNetwork, evaluating
 from video_env.models.training_loop import Report
 
 
@@ -36,7 +37,6 @@ class OCSamplerTraining:
 
     Attributes:
         optimiser: over policy and skim network.
-        schedule: of its learning rate, from epoch to epoch.
     """
 
     def __init__(
@@ -61,24 +61,23 @@ class OCSamplerTraining:
                 parameters, lr=settings.learning_rate, momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
             )  # fmt: skip
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, settings.epochs)
 
-    def epoch(self, videos: TrainingVideos, epoch: int, callback: Callable[[], None]) -> Report:
-        """One pass over the videos.
+    def round(self, videos: SplitVideos, number: int, callback: Callable[[], None]) -> Report:
+        """A round of gradient steps.
 
         Args:
             videos: of the training split.
-            epoch: its number, which its random draws depend on.
+            number: the round's, which its random draws depend on.
             callback: called after every update of the policy.
 
         Returns:
             The means of the gain, the entropy and the loss.
         """
         settings, optimiser, totals = self.settings, self.optimiser, np.zeros(3)
-        generator = np.random.default_rng([settings.seed, epoch])
+        generator = np.random.default_rng([settings.seed, number])
         draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        batches = shuffled(len(videos), settings.batch_size, generator)
+        batches = of_round(settings.length, number, len(videos), settings.batch_size, generator)
         for batch in batches:
             features = videos.features(batch, generator if settings.flips else None)
             log_probabilities = self.policy(features)
@@ -103,7 +102,7 @@ class OCSamplerTraining:
 
     def sampled_loss(
         self,
-        videos: TrainingVideos,
+        videos: SplitVideos,
         batch: np.ndarray,
         log_probabilities: torch.Tensor,
         count: int,
@@ -126,7 +125,7 @@ class OCSamplerTraining:
         return policy_gradient_loss(repeated, chosen, torch.from_numpy(gain).to(repeated)), float(gain.mean())
 
     def exact_loss(
-        self, videos: TrainingVideos, batch: np.ndarray, log_probabilities: torch.Tensor, count: int
+        self, videos: SplitVideos, batch: np.ndarray, log_probabilities: torch.Tensor, count: int
     ) -> tuple[torch.Tensor, float]:
         """The negative expected quality over all sets of so many frames, and the expected quality; arguments
         as of ``sampled_loss``."""
@@ -134,20 +133,43 @@ class OCSamplerTraining:
         expected = (log_probability_of_all_sets(log_probabilities, count).exp() * qualities).sum(dim=-1)
         return -expected.mean(), float(expected.detach().mean())
 
-    def learn_budget(self, videos: TrainingVideos) -> Report:
-        """Train the frame-number budget on the trained policy; reports the last epoch's mean loss."""
+    def validate(self, videos: SplitVideos) -> Report:
+        """The ``score``, the mean probability of the true class on the most probable frames, and
+        ``validation``, the top-1 there; with a budget, whose ranking serves every number of frames up to N,
+        their means over these numbers.
+
+        Args:
+            videos: of the validation split.
+        """
+        with evaluating(self.policy), evaluating(self.skim or self.policy):
+            order = ranked(self.policy(videos.all_features())).cpu().numpy()
+        most = self.settings.num_frames
+        numbers = [most] if self.budget is None else range(1, most + 1)
+        confidence, right = zip(*(videos.verdict(order[:, :number]) for number in numbers), strict=True)
+        return {"score": float(np.mean(confidence)), "validation": float(np.mean(right))}
+
+    def learn_budget(self, videos: SplitVideos, validation: SplitVideos | None) -> Report:
+        """Train the frame-number budget on the trained policy; reports its best round's mean loss.
+
+        Args:
+            videos: of the training split.
+            validation: of the validation split, where there is one.
+        """
         settings = self.settings
         assert self.budget is not None
-        with torch.no_grad():
-            features = videos.all_features()
-            log_probabilities = self.policy(features)
-        everything = np.arange(len(videos))
-        right = right_by_number(videos.verdicts, everything, ranked(log_probabilities).cpu().numpy())
         training = BudgetTraining(
-            settings.budget_epochs, settings.batch_size, settings.learning_rate, settings.seed
+            settings.budget_length, settings.batch_size, settings.learning_rate, settings.seed
         )
-        loss = train_budget(self.budget, features, log_probabilities, sufficient_frames(right), training)
-        return {"budget_loss": loss}
+        own = None if validation is None else self._ranked(validation)
+        return {"budget_loss": train_budget(self.budget, self._ranked(videos), training, own)}
+
+    @torch.no_grad()
+    def _ranked(self, videos: SplitVideos) -> RankedVideos:
+        features = videos.all_features()
+        log_probabilities = self.policy(features)
+        order = ranked(log_probabilities).cpu().numpy()
+        right = right_by_number(videos.verdicts, np.arange(len(videos)), order)
+        return RankedVideos(features, log_probabilities, sufficient_frames(right))
 
 
 def policy_gradient_loss(

@@ -1,4 +1,4 @@
-"""What OCSampler is trained on: how each training video looks, and what chosen frames of it are worth."""
+"""What OCSampler is trained on: how each video of a split looks, and what chosen frames of it are worth."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from video_env.models.backbones import FrameNetwork
 from video_env.models.verdicts import Verdicts, subset_bits
 
 
-class TrainingVideos:
-    """The videos of a cache's training split: their skim features or frames, and their rewards.
+class SplitVideos:
+    """The videos of a split of a cache: their skim features or frames, and their rewards.
 
     Args:
         cache: has ``skim``, or ``frames`` where a skim network is trained.
+        split: by name.
         reward: quality by name.
         skim: the network that looks at the frames; None for the cached features.
         device: where features go.
@@ -31,9 +32,11 @@ class TrainingVideos:
         CacheError: the cache lacks what is needed; the message says how to make it.
     """
 
-    def __init__(self, cache: Cache, reward: str, skim: FrameNetwork | None, device: torch.device) -> None:
+    def __init__(
+        self, cache: Cache, split: str, reward: str, skim: FrameNetwork | None, device: torch.device
+    ) -> None:
         self.cache = cache
-        self.rows = cache.rows("train")
+        self.rows = cache.rows(split)
         self.verdicts = Verdicts(cache, self.rows)
         self._quality = quality(reward)
         self._bits = subset_bits(cache.num_candidates)
@@ -53,7 +56,7 @@ class TrainingVideos:
         """Skim features float32 [B, T, D], with gradients to the skim network if it is being trained.
 
         Args:
-            videos: int64 [B], numbers within the training split.
+            videos: int64 [B], numbers within the split.
             flips: draws which videos are mirrored, all frames of a video alike; none without it.
         """
         if self._features is not None:
@@ -66,7 +69,7 @@ class TrainingVideos:
         return self._skim.look(images)
 
     def all_features(self) -> torch.Tensor:
-        """Skim features of all training videos, float32 [V, T, D]; to be called without gradients."""
+        """Skim features of all videos, float32 [V, T, D]; to be called without gradients."""
         return torch.cat([self.features(part) for part in self._parts()])
 
     def gain(self, videos: np.ndarray, chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -74,6 +77,14 @@ class TrainingVideos:
         N uniform segments. float64 [B], for videos [B] and frames [B, N]."""
         baseline = random_in_segments(len(videos), self.cache.num_candidates, chosen.shape[1], generator)
         return self._value(videos, chosen) - self._value(videos, baseline)
+
+    def verdict(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The true class's probability, float64 [V], and whether the recognizer is right, bool [V], on chosen
+        frames of all videos, int64 [V, N]."""
+        videos, mask = np.arange(len(self)), self._mask(chosen)
+        number = mask @ self._bits
+        right = self.verdicts.prediction(videos, mask, number) == self.verdicts.labels
+        return self.verdicts.confidence(videos, mask, number), right
 
     def quality_of_all_sets(self, videos: np.ndarray, num_frames: int) -> np.ndarray:
         """float64 [B, C(T, N)], in the order of ``set_probability.all_sets``."""
@@ -92,9 +103,13 @@ class TrainingVideos:
         return in_parts(len(self), LOOKED_AT_TOGETHER)
 
     def _value(self, videos: np.ndarray, frames: np.ndarray) -> np.ndarray:
-        mask = np.zeros((len(videos), self.cache.num_candidates), np.int8)
-        np.put_along_axis(mask, frames, 1, axis=1)
+        mask = self._mask(frames)
         return self._quality(Choice(self.verdicts, videos, mask, mask @ self._bits))
+
+    def _mask(self, frames: np.ndarray) -> np.ndarray:
+        mask = np.zeros((len(frames), self.cache.num_candidates), np.int8)
+        np.put_along_axis(mask, frames, 1, axis=1)
+        return mask
 
 
 def random_in_segments(

@@ -244,6 +244,11 @@ class Cache:
     def _row_of_video(self) -> dict[str, int]:
         return {video: row for row, video in enumerate(self.index["video"])}
 
+    @cached_property
+    def splits(self) -> frozenset[str]:
+        """Those that there are videos of."""
+        return frozenset(self.index["split"])
+
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of a split's videos.
 
@@ -272,6 +277,10 @@ class Cache:
         if "labels" not in self.index:
             return [(label,) for label in self.labels.tolist()]
         return [tuple(int(label) for label in labels) for labels in self.index["labels"]]
+
+    def guess(self, split: str) -> float:
+        """The accuracy of a guess without looking on a split: the share of its most frequent label."""
+        return float(np.bincount(self.labels[self.rows(split)]).max() / len(self.rows(split)))
 
     def label_shares(self) -> np.ndarray:
         """float32 [V, C], the target of each video: 1 on its label, or equal shares on its several labels."""

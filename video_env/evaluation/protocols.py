@@ -12,6 +12,7 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.labels import point_label
 from video_env.evaluation.results import Setting, is_setting_name
+from video_env.models.stopping import Ended
 
 LooksAt = Literal["nothing", "skim", "all frames", "glance"]
 """What a policy needs to have seen before it decides: its cost is charged to the method. ``glance`` is of
@@ -71,18 +72,27 @@ class Training:
         seconds: its time.
         stages: that it has, one after another.
         num_settings: how many numbers and names it depends on.
-        history: rows of ``seconds`` of training so far and the top-1 on the ``validation`` split then, as far
-            as that was measured.
+        history: at every look at the validation split, the ``seconds`` of training so far, the top-1 there
+            (``validation``), the ``score`` that the training ends by, and the gradient steps so far
+            (``updates``; environment ``steps`` of Stable-Baselines3's algorithms).
+        ended: why the training ended (``models.stopping``).
     """
 
     seconds: float = 0.0
     stages: int = 0
     num_settings: int = 0
     history: tuple[dict[str, float], ...] = ()
+    ended: Ended = ""
 
     @classmethod
     def of(
-        cls, seconds: float, settings: Any, *, stages: int = 1, history: Iterable[dict[str, float]] = ()
+        cls,
+        seconds: float,
+        settings: Any,
+        *,
+        stages: int = 1,
+        history: Iterable[dict[str, float]] = (),
+        ended: Ended = "",
     ) -> Training:
         """Of a trained agent.
 
@@ -91,13 +101,15 @@ class Training:
             settings: nested plain data; its numbers and names are counted, the seed aside.
             stages: one after another.
             history: rows of what was logged; those with a ``validation`` are kept.
+            ended: why the training ended.
         """
         validated = tuple(
-            {"seconds": row["seconds"], "validation": row["validation"]}
-            for row in history
-            if "validation" in row
+            {name: row[name] for name in _VALIDATED if name in row} for row in history if "validation" in row
         )
-        return cls(seconds, stages, _count(settings), validated)
+        return cls(seconds, stages, _count(settings), validated, ended)
+
+
+_VALIDATED = ("seconds", "updates", "steps", "validation", "score")
 
 
 NO_TRAINING = Training()

@@ -72,6 +72,11 @@ def descend(
     return float(np.mean([float(value) for value in values]))  # only now: a GPU would be waited for
 
 
+def passes(epochs: int, least_steps: int, per_epoch: int) -> int:
+    """Passes over the videos: as many as are asked for, or more where that were too few steps."""
+    return max(epochs, -(-least_steps // per_epoch))
+
+
 def train_in_one_cycle(
     name: str,
     modules: Iterable[nn.Module],

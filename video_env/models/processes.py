@@ -76,6 +76,15 @@ def total(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def from_first(value: float) -> float:
+    """The first process's value, so that all decide alike."""
+    if not dist.is_initialized():
+        return value
+    own = torch.tensor([value], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(own, src=0)
+    return float(own)
+
+
 def require_same(value: int, *, what: str) -> None:
     """Raise InputError in every process unless all found the same."""
     if not dist.is_initialized():

@@ -19,7 +19,7 @@ from video_env.cache.store import Cache
 from video_env.errors import require_positive, require_seed
 from video_env.models.backbones import FrameNetwork
 from video_env.models.device import resolve_device
-from video_env.models.optimise import seeded, train_in_one_cycle
+from video_env.models.optimise import passes, seeded, train_in_one_cycle
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class BackboneTraining:
     """Settings of training a backbone from cached frames.
 
     Attributes:
-        epochs: passes over the training videos.
+        epochs: passes over the training videos; more where they would be fewer steps than these:
+        least_steps: gradient steps that a small data set needs too.
         batch_size: videos per step; all of them where there are fewer.
         frames_per_video: candidates drawn from each video in a step, max-pooled to one prediction.
         learning_rate: AdamW's.
@@ -38,6 +39,7 @@ class BackboneTraining:
     """
 
     epochs: int = 12
+    least_steps: int = 600
     batch_size: int = 32
     frames_per_video: int = 8
     learning_rate: float = 3e-3
@@ -47,7 +49,9 @@ class BackboneTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate", "crop")
+        require_positive(
+            self, "epochs", "least_steps", "batch_size", "frames_per_video", "learning_rate", "crop"
+        )
         require_seed(self.seed)
 
 
@@ -79,7 +83,8 @@ class SkimTraining:
     """Settings of distilling the embedding's backbone into a skim network.
 
     Attributes:
-        epochs: passes over the training videos.
+        epochs: passes over the training videos; more where they would be fewer steps than these:
+        least_steps: gradient steps that a small data set needs too.
         batch_size: videos per step.
         learning_rate: AdamW's.
         weight_decay: AdamW's.
@@ -87,13 +92,14 @@ class SkimTraining:
     """
 
     epochs: int = 6
+    least_steps: int = 300
     batch_size: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_positive(self, "epochs", "least_steps", "batch_size", "learning_rate")
         require_seed(self.seed)
 
 
@@ -158,7 +164,8 @@ def train_on_videos(
             yield F.cross_entropy(head(features.amax(dim=1)), targets[batch].to(place))
 
     train_in_one_cycle(
-        f"{network.name} on videos", [network, head], losses, epochs=settings.epochs, steps=per_epoch,
+        f"{network.name} on videos", [network, head], losses,
+        epochs=passes(settings.epochs, settings.least_steps, per_epoch), steps=per_epoch,
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
 
@@ -193,7 +200,8 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
             yield F.mse_loss(head(features), embedding[batch].flatten(0, 1).to(place))
 
     train_in_one_cycle(
-        f"{network.name}, distilled", [network, head], losses, epochs=settings.epochs, steps=batches,
+        f"{network.name}, distilled", [network, head], losses,
+        epochs=passes(settings.epochs, settings.least_steps, batches), steps=batches,
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
 

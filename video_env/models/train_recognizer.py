@@ -18,7 +18,7 @@ from video_env.errors import InputError, require_positive, require_seed
 from video_env.files import sha256_of
 from video_env.models.backbones import evaluating
 from video_env.models.device import resolve_device
-from video_env.models.optimise import seeded, train_in_one_cycle
+from video_env.models.optimise import passes, seeded, train_in_one_cycle
 from video_env.models.recognizers import (
     NAME,
     Consensus,
@@ -41,7 +41,8 @@ class RecognizerTraining:
     Attributes:
         consensus: how frames are joined, ``max`` or ``mean``.
         hidden: width of the per-frame layer; 4096 as published, 0 for none.
-        epochs: passes over the training videos.
+        epochs: passes over the training videos; more where they would be fewer steps than these:
+        least_steps: gradient steps that a small data set needs too.
         batch_size: videos per step.
         learning_rate: AdamW's.
         weight_decay: AdamW's.
@@ -51,13 +52,14 @@ class RecognizerTraining:
     consensus: Consensus = "max"
     hidden: int = 4096
     epochs: int = 30
+    least_steps: int = 750
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_positive(self, "epochs", "least_steps", "batch_size", "learning_rate")
         require_seed(self.seed)
         if self.hidden < 0:
             raise InputError(f"hidden: found {self.hidden}, expected 0 (none) or more")
@@ -126,7 +128,8 @@ def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) ->
             yield F.cross_entropy(scores, targets[batch].to(place))
 
     train_in_one_cycle(
-        "recognizer", [recognizer], losses, epochs=settings.epochs, steps=batches,
+        "recognizer", [recognizer], losses,
+        epochs=passes(settings.epochs, settings.least_steps, batches), steps=batches,
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
     )  # fmt: skip
     return recognizer

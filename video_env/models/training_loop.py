@@ -1,4 +1,4 @@
-"""The one training loop: epochs that go on where they were interrupted, to the same result."""
+"""The one training loop: rounds that go on where they were interrupted, to the same result."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from tqdm import tqdm
 from video_env.errors import InputError
 from video_env.models import processes
 from video_env.models.backbones import load_state
+from video_env.models.stopping import Ended, Watch, at_chance
 from video_env.models.tensors import read_tensors, write_tensors
 from video_env.settings import difference
 
 Report = dict[str, float]
-"""What is measured in an epoch, by name."""
+"""What is measured in a round, by name."""
 
-_ENTRIES = {"record", "epoch", "seconds", "finished", "modules", "optimiser", "schedule", "history"}
+State = dict[str, Any]
+
+_ENTRIES = {
+    "record", "rounds", "seconds", "finished", "modules", "best", "optimiser", "watch", "history"
+}  # fmt: skip
 
 
 @dataclass
@@ -32,37 +37,53 @@ class TrainingLoop:
         name: for the progress bar.
         modules: what is trained; saved and restored together.
         optimiser: over their parameters.
-        epochs: how many.
-        epoch: does one, with all its gradient steps; gets its number, from 0, and returns its report. Where
-            there are checkpoints its random draws must depend on nothing but that number, so that a resumed
-            training draws what an uninterrupted one draws.
-        schedule: of the learning rates, from epoch to epoch; None where ``epoch`` sees to them.
+        rounds: how many at most.
+        do_round: does one, with all its gradient steps; gets its number, from 0, and returns its report.
+            Where there are checkpoints its random draws must depend on nothing but that number, so that a
+            resumed training draws what an uninterrupted one draws.
         record: all settings that the result depends on: what a checkpoint is told apart by.
-        validate: measures something after an epoch, which does not count as training time.
-        finish: trains what comes after the epochs, and returns its report; the modules are in evaluation
+        watch: sees to the learning rates and ends the training (see ``models.stopping``); in the end the
+            modules are those of the best round. None: all rounds are done, the last one's modules stay, and
+            ``do_round`` sees to the rates.
+        per_epoch: gradient steps of a pass over the training videos, for lengths in epochs.
+        validate: measures something after a round, which does not count as training time. Where there is a
+            watch, its report has a ``score``, the higher the better, and may have ``validation``, the top-1
+            on the validation split.
+        guess: the accuracy of a guess on that split.
+        finish: trains what comes after the rounds, and returns its report; the modules are in evaluation
             mode then.
-        history: the report of every epoch, with the ``seconds`` of training so far.
+        history: the report of every round, with the ``seconds`` of training and the ``updates`` so far.
     """
 
     name: str
     modules: nn.Module
     optimiser: torch.optim.Optimizer
-    epochs: int
-    epoch: Callable[[int], Report]
-    schedule: torch.optim.lr_scheduler.LRScheduler | None = None
+    rounds: int
+    do_round: Callable[[int], Report]
     record: dict[str, Any] = field(default_factory=dict)
+    watch: Watch | None = None
+    per_epoch: int = 0
     validate: Callable[[], Report] | None = None
+    guess: float = 0.0
     finish: Callable[[], Report] | None = None
     history: list[Report] = field(default_factory=list)
+    _best: State = field(default_factory=dict)
+
+    @property
+    def ended(self) -> Ended:
+        """Why the training ended; empty while it goes on."""
+        if self.watch is not None:
+            return self.watch.ended
+        return "fixed" if len(self.history) == self.rounds else ""
 
     def run(
         self, file: Path | None = None, log: Callable[[int, Mapping[str, float]], None] | None = None
     ) -> float:
-        """Do what is not done yet, and save it after every epoch.
+        """Do what is not done yet, and save it after every round.
 
         Args:
             file: the checkpoint, and in the end the result; without it nothing is saved.
-            log: gets the number of epochs done and a report, in the first of several processes.
+            log: gets the number of rounds done and a report, in the first of several processes.
 
         Returns:
             The seconds that the whole training took.
@@ -71,51 +92,66 @@ class TrainingLoop:
             InputError: the file holds a training with other settings, or cannot be read or written.
         """
         done, seconds, finished = self._restore(file)
-        processes.require_same(done, what=f"epochs done according to {file}")
+        processes.require_same(done, what=f"rounds done according to {file}")
         log = log if log is not None and processes.is_first() else _nowhere
         self.modules.train()
+        over = bool(self.ended)
         # Said only where it is true: a False would overrule the user's TQDM_DISABLE.
-        silent = {"disable": True} if done == self.epochs or not processes.is_first() else {}
-        with tqdm(
-            range(done, self.epochs), initial=done, total=self.epochs, desc=self.name, unit="epoch", **silent
-        ) as progress:
-            for epoch in progress:
+        silent = {"disable": True} if over or not processes.is_first() else {}
+        with tqdm(initial=done, total=self.rounds, desc=self.name, unit="round", **silent) as progress:
+            while not over:
                 begun = time.perf_counter()
-                report = self.epoch(epoch)
-                if self.schedule is not None:
-                    self.schedule.step()
+                report = self.do_round(done)
                 seconds += time.perf_counter() - begun
-                if self.validate is not None:
-                    report = {**report, **self.validate()}
-                    self.modules.train()
-                self.history.append({"seconds": seconds, **report})
+                report = {**report, **self._looked_at(seconds)}
+                done, over = done + 1, bool(self.ended) or done + 1 == self.rounds
+                self.history.append({"seconds": seconds, **self._updates(done), **report})
+                if over and self._best:
+                    load_state(self.modules, self._best, where="the best round")
+                    self._best = {}
+                progress.update()
                 progress.set_postfix({key: f"{value:.3f}" for key, value in report.items()}, refresh=False)
-                log(epoch + 1, report)
-                self._save(
-                    file, epoch + 1, seconds, finished=epoch + 1 == self.epochs and self.finish is None
-                )
+                log(done, report)
+                self._save(file, done, seconds, finished=over and self.finish is None)
         self.modules.eval()
         if self.finish is not None and not finished:
             begun = time.perf_counter()
             report = self.finish()
             seconds += time.perf_counter() - begun
-            log(self.epochs, report)
-            self._save(file, self.epochs, seconds, finished=True)
+            log(done, report)
+            self._save(file, done, seconds, finished=True)
         return seconds
 
-    def _save(self, file: Path | None, epoch: int, seconds: float, *, finished: bool) -> None:
+    def _looked_at(self, seconds: float) -> Report:
+        """After a round: what is measured on the validation split, and what the watch makes of it."""
+        report = {} if self.validate is None else self.validate()
+        self.modules.train()
+        if self.watch is not None:
+            score = processes.from_first(report["score"]) if "score" in report else None
+            chance = at_chance(report.get("validation", 1.0), self.guess)
+            if self.watch.saw(score, processes.from_first(seconds), chance=chance):
+                self._best = {name: value.clone() for name, value in self.modules.state_dict().items()}
+        return report
+
+    def _updates(self, rounds: int) -> Report:
+        if self.watch is None:
+            return {}
+        length = self.watch.length
+        return {"updates": sum(length.updates_of(number, self.per_epoch) for number in range(rounds))}
+
+    def _save(self, file: Path | None, rounds: int, seconds: float, *, finished: bool) -> None:
         if file is None or not processes.is_first():
             return
         saved = {
-            "record": self.record, "epoch": epoch, "seconds": seconds, "finished": finished,
-            "modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "schedule": {} if self.schedule is None else self.schedule.state_dict(),
-            "history": self.history,
+            "record": self.record, "rounds": rounds, "seconds": seconds, "finished": finished,
+            "modules": self.modules.state_dict(), "best": self._best,
+            "optimiser": self.optimiser.state_dict(),
+            "watch": {} if self.watch is None else self.watch.state(), "history": self.history,
         }  # fmt: skip
         write_tensors(file, saved)
 
     def _restore(self, file: Path | None) -> tuple[int, float, bool]:
-        """How many epochs are done, the seconds they took, and whether the training is finished."""
+        """How many rounds are done, the seconds they took, and whether the training is finished."""
         if file is None or not file.is_file():
             return 0, 0.0, False
         saved = _read(file)
@@ -126,11 +162,10 @@ class TrainingLoop:
         try:
             load_state(self.modules, saved["modules"], where=f"{file}")
             self.optimiser.load_state_dict(saved["optimiser"])
-            if self.schedule is not None:
-                # A function of the user's is not part of its state; its counters are.
-                self.schedule.load_state_dict(saved["schedule"])
-            self.history = list(saved["history"])
-            return int(saved["epoch"]), float(saved["seconds"]), bool(saved["finished"])
+            if self.watch is not None:
+                self.watch.restore(saved["watch"])
+            self.history, self._best = list(saved["history"]), dict(saved["best"])
+            return int(saved["rounds"]), float(saved["seconds"]), bool(saved["finished"])
         except InputError:
             raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
