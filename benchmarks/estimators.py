@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.set_probability import log_probability_of_all_sets
 from agents.ocsampler.settings import OCSamplerSettings
-from agents.ocsampler.training_videos import TrainingVideos
+from agents.ocsampler.training_videos import SplitVideos
 from video_env.cache.store import Cache
 from video_env.models.stopping import Length
 
@@ -28,7 +28,7 @@ EVERY = 5
 
 def learning_curve(cache: Cache, settings: OCSamplerSettings) -> list[dict[str, float]]:
     agent = OCSampler(cache, settings)
-    videos = TrainingVideos(cache, settings.reward, None, agent.device)
+    videos = SplitVideos(cache, "train", settings.reward, None, agent.device)
     everything = np.arange(len(videos))
     qualities = torch.from_numpy(videos.quality_of_all_sets(everything, settings.num_frames))
     rows: list[dict[str, float]] = []

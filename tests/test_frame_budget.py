@@ -13,6 +13,7 @@ from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.frame_budget import (
     BudgetTraining,
     FrameBudget,
+    RankedVideos,
     choose_numbers,
     right_by_number,
     sufficient_frames,
@@ -22,7 +23,7 @@ from agents.ocsampler.methods import entry_of, train_to_file
 from agents.ocsampler.set_probability import log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training import OCSamplerTraining
-from agents.ocsampler.training_videos import TrainingVideos
+from agents.ocsampler.training_videos import SplitVideos
 from tests.conftest import GFLOPS, interrupt_after
 from tests.entries import saved
 from video_env.cache.changes import add_arrays
@@ -107,7 +108,7 @@ def test_a_lost_video_gets_one_frame() -> None:
     torch.manual_seed(0)
     head = FrameBudget(2, 6)
     enough = sufficient_frames(np.where(lost[:, None], False, np.arange(6) >= 2))
-    train_budget(head, features, log_p, enough, BudgetTraining(40, 16, 1e-2, seed=0))
+    train_budget(head, RankedVideos(features, log_p, enough), BudgetTraining(Length(epochs=40), 16, 1e-2, 0))
     with torch.no_grad():
         numbers = choose_numbers(head(features, log_p), cost_per_frame=0.05).numpy()
     assert (numbers == np.where(lost, 1, 3)).all()
@@ -161,7 +162,7 @@ def test_the_budget_gives_each_video_what_it_needs(tmp_path: Path, needing: Cach
 
 def test_exact_loss_is_the_sum_over_sets(needing: Cache) -> None:
     agent = OCSampler(needing, OCSamplerSettings(num_frames=3, estimator="exact"), device="cpu")
-    videos = TrainingVideos(needing, "confidence", None, agent.device)
+    videos = SplitVideos(needing, "train", "confidence", None, agent.device)
     batch = np.array([4, 9])
     log_p = agent.policy(videos.features(batch))
     training = OCSamplerTraining(agent.policy, None, None, agent.settings, agent.device)
@@ -217,7 +218,7 @@ def test_the_published_recipe_trains(needing: Cache) -> None:
         optimiser="sgd", learning_rate=0.005, weight_decay=1e-4,
     )  # fmt: skip
     agent = OCSampler(needing, settings, device="cpu")
-    videos = TrainingVideos(needing, settings.reward, agent.skim, agent.device)
+    videos = SplitVideos(needing, "train", settings.reward, agent.skim, agent.device)
     training = OCSamplerTraining(agent.policy, agent.skim, None, settings, agent.device)
     generator = np.random.default_rng(0)
     log_p = agent.policy(videos.features(np.arange(4), generator))
@@ -248,7 +249,7 @@ def test_training_takes_the_other_draws_in_turn(tmp_path: Path, needing: Cache) 
 
 def test_mirroring_is_of_whole_videos(needing: Cache) -> None:
     agent = OCSampler(needing, FROM_FRAMES, device="cpu")
-    videos = TrainingVideos(needing, FROM_FRAMES.reward, agent.skim, agent.device)
+    videos = SplitVideos(needing, "train", FROM_FRAMES.reward, agent.skim, agent.device)
     seen: list[torch.Tensor] = []
     agent.skim.look = lambda images: seen.append(images) or images.mean(dim=(2, 3, 4))  # type: ignore[method-assign,union-attr]
     videos.features(np.arange(20))

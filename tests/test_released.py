@@ -62,7 +62,7 @@ def test_published_settings() -> None:
     assert (settings.num_frames, settings.temporal_shift, settings.entropy) == (6, 10, 0.1)
     assert (settings.optimiser, settings.learning_rate, settings.momentum) == ("sgd", 0.005, 0.9)
     assert (settings.weight_decay, settings.gradient_norm) == (1e-4, 40)
-    assert (settings.epochs, settings.batch_size, settings.policy) == (50, 40, "linear")
+    assert (settings.length.epochs, settings.batch_size, settings.policy) == (50, 40, "linear")
 
 
 def test_temporal_shift_by_hand() -> None:

@@ -49,8 +49,8 @@ def line(
 
     loop = TrainingLoop(
         "a line", network, optimiser, length.rounds(), do_round, record,
-        Watch(length, optimiser, validated=bool(scores)), per_epoch=3, guess=0.1,
-        validate=validate if scores else None, finish=move if finish else None,
+        Watch(length, optimiser, validated=len(scores) > 0), per_epoch=3, guess=0.1,
+        validate=validate if len(scores) else None, finish=move if finish else None,
     )  # fmt: skip
     return loop
 
