@@ -50,7 +50,8 @@ def quick_methods() -> object:
         "oracle": {"num_frames": (1, 2)},
         "ocsampler": {"num_frames": (2,), "training": OCSamplerSettings(length=Length(epochs=1))},
         "ocsampler_budget": {
-            "costs_of_all_frames": (0.5,), "training": OCSamplerSettings(length=Length(epochs=1)),
+            "costs_of_all_frames": (0.5,),
+            "training": OCSamplerSettings(length=Length(epochs=1)),
         },
         "ppo": {"num_frames": (2,), "training": SB3Settings(steps=256, num_envs=16, hyperparameters=short)},
         "maskable_ppo": {
