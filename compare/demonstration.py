@@ -49,7 +49,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "ocsampler": {"num_frames": (1, 2, 3)},
     "maskable-ppo": {"costs_of_all_frames": (0.5, 3.0)},
     "adafocus": {"patch_sizes": (36,)},
-    "adafocus-v2": {"patch_sizes": (36,), "training": {"epochs": 5}},
+    "adafocus-v2": {"patch_sizes": (36,), "training": {"length": {"updates": 1200}}},
 }
 """By method, the settings of the demonstration that are not the study's. All training videos are kept: with
 half of them AdaFocusV2 does not begin to learn, and a comparison would say that it cannot."""
