@@ -100,7 +100,7 @@ class Measure:
         seeds: how many it was measured with.
         sides: the trainings of the side that the claim favours, and of the other one; empty where neither
             side is trained.
-        remark: what else is to be said of the trainings.
+        remark: what else is to be said of the trainings, or against the speeds.
     """
 
     what: str
@@ -132,7 +132,7 @@ class Measure:
 
     @property
     def trainings(self) -> str:
-        """Of both sides how the trainings ended, in words."""
+        """Of both sides how the trainings ended, in words; and the remark."""
         sides = dict.fromkeys(str(side) for side in self.sides if side.records)
         return ". ".join((*sides, *filter(None, [self.remark])))
 
@@ -264,12 +264,17 @@ def ratio_of(
 ) -> Measure:
     """A column's ratio between two points, paired by seed and machine. ``over`` is what the claim favours if
     more of it is better."""
-    values = [evidence.at(*point).groupby(["seed", "machine"])[column].mean() for point in (over, under)]
+    rows = [evidence.at(*point) for point in (over, under)]
+    values = [part.groupby(["seed", "machine"])[column].mean() for part in rows]
     ratios = (values[0] / values[1]).dropna().to_numpy()
     lacks = "" if len(ratios) else f"{over[0]} and {under[0]} were not tested with one seed on one machine"
+    remark = ""
+    if column == "videos_per_second" and "speed_note" in evidence.results:
+        notes = pd.concat([part["speed_note"] for part in rows]).dropna().unique()
+        remark = ", ".join(dict.fromkeys(word for note in notes for word in note.split(", ") if word))
     return Measure(
         what, at, "ratio", mean_ratio(ratios), decides, lacks, len(ratios),
-        evidence.sides(over[0], [over[1]], under[0], [under[1]]),
+        evidence.sides(over[0], [over[1]], under[0], [under[1]]), remark and f"speeds: {remark}",
     )  # fmt: skip
 
 

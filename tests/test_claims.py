@@ -354,6 +354,15 @@ def test_a_verdict_stands_if_only_the_winner_might_become_better() -> None:
     assert chosen.loc["learned selection", "claim_verdict"].eq("reproduced").all()
 
 
+def test_what_speaks_against_a_speed_stands_beside_it() -> None:
+    frames = results_of_a_world()
+    frames = frames[frames["method"].isin(["ocsampler", "maskable-ppo"])]
+    noted = frames.assign(speed_note=np.where(frames["method"] == "ocsampler", "busy machine", ""))
+    told = measured(noted).set_index("measure")["trainings"]
+    assert told["videos per second of OCSampler over MaskablePPO's"].endswith(". speeds: busy machine")
+    assert "busy" not in told["top-1 of OCSampler minus that of MaskablePPO"]
+
+
 def test_training_time_by_hand() -> None:
     """The better one's best is 0.8: 90%, 95% and 99% of it are 0.72, 0.76 and 0.792."""
     world = versions()
