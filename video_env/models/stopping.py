@@ -1,4 +1,12 @@
-"""How long a training goes on: as long as it helps on the validation split, within limits."""
+"""How long a training goes on: as long as it helps on the validation split, within limits.
+
+In every round there are so many gradient steps, then comes a look at the validation split. Where its
+score has not become better for some rounds, the learning rates fall; where they have fallen often
+enough, the training ends, and the weights of the best round stay. Before a method is better than a guess,
+no patience is lost: some trainings begin with a plateau.
+
+A cache without a validation split has a fixed length: all updates, with rates that fall along a cosine.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +33,7 @@ LEFT_CHANCE = 0.1
 
 @dataclass(frozen=True)
 class Length:
-    """How long a network is trained.
-
-    In every round there are so many gradient steps, then comes a look at the validation split. Where its
-    score has not become better for some rounds, the learning rates fall; where they have fallen often
-    enough, the training ends, and the weights of the best round stay. Before a method is better than a guess,
-    no patience is lost: some trainings begin with a plateau.
-
-    A cache without a validation split has a fixed length: all updates, with rates that fall along a cosine.
+    """How long a network is trained (see the module).
 
     Attributes:
         updates: most gradient steps.
