@@ -99,7 +99,7 @@ class AdaFocusV2Settings:
     hidden: int = 128
     dropout: float = 0.0
     ingredients: Ingredients = field(default_factory=lambda: Ingredients(stop_gradient=False))
-    length: Length = field(default_factory=lambda: Length(updates=2400, round=50, patience=5))
+    length: Length = field(default_factory=lambda: Length(updates=2400, round=50, patience=3, falls=1))
     batch_size: int = 16
     parts: int = 1
     optimiser: OptimiserName = "adamw"
