@@ -15,6 +15,7 @@ import pandas as pd
 from video_env.errors import InputError
 from video_env.evaluation.protocols import Training
 from video_env.evaluation.results import COLUMNS
+from video_env.models.stopping import at_chance
 
 SHARES = (0.9, 0.95, 0.99)
 """Of the better one's best validation accuracy: the accuracies that the time to is stated of."""
@@ -22,9 +23,6 @@ SHARES = (0.9, 0.95, 0.99)
 SETTLED = 0.01
 """A training whose last quarter of looks gained no more than this had stopped improving, whatever ended
 it."""
-
-LEFT_CHANCE = 0.1
-"""Of the way from a guess's accuracy to 1: below it a method has not begun to learn."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class TrainingRecord:
         ended = {"limit": "at its limit", "fixed": "after a fixed length"}.get(self.ended)
         if ended is None:
             return "it is not recorded why its training ended"
-        if self.best_validation < guess + LEFT_CHANCE * (1 - guess):
+        if at_chance(self.best_validation, guess):
             return f"it ended {ended} without having left chance"
         scores = [row.get("score", row["validation"]) for row in self.history]
         last = -(-len(scores) // 4)
