@@ -193,7 +193,10 @@ def require_no_links(folder: Path) -> None:
 
 
 _COLUMNS = {
-    "summary": {"method", "title", "family", "seeds", "top1", "gflops", "frames", "videos_per_second"},
+    "summary": {
+        "method", "title", "family", "seeds", "top1", "gflops", "frames", "videos_per_second", "top1_train",
+        "train_test_gap",
+    },
     "areas": {"method", "title", "family", "area", "gflops_low", "gflops_high"},
     "training": {"method", "title", "family", "seed", "training_seconds"},
     "learning": {"method", "title", "family", "seed", "seconds", "validation"},

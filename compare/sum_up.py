@@ -47,12 +47,15 @@ def sum_up(run: Run, *, metric: Metric = "top1", overlay: str | None = None, all
         results = with_those_apart(join_results([_read(file) for file in files], list(map(str, files))))
         write_results(results, folder / "results.parquet")
         trainings = read_trainings(files)
-        learning = learning_table(trainings)
-        write_bytes(folder / "training.csv", training_table(trainings).to_csv(index=False).encode())
+        trained, learning = training_table(trainings), learning_table(trainings)
+        write_bytes(folder / "training.csv", trained.to_csv(index=False).encode())
         write_bytes(folder / "learning.csv", learning.to_csv(index=False).encode())
         if len(learning):
             plot_learning(read_table(folder / "learning.csv"), folder / "learning.png")
-        write_summary(results, folder, metric=metric, title=run.title, overlay=overlay, all_lines=all_lines)
+        write_summary(
+            results, folder, metric=metric, title=run.title, overlay=overlay, all_lines=all_lines,
+            training=trained, learning=learning,
+        )  # fmt: skip
         write_claims(measure_claims(results, trainings), folder)
         draw_pictures(Run(folder))
         return Run(folder)

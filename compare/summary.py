@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from compare.published_figures import reported_figures
-from video_env.evaluation.budget import METRICS, UNIFORM, Metric, area_under_curve, summarise
+from compare.remarks import remarks
+from video_env.evaluation.budget import LARGE_GAP, METRICS, UNIFORM, Metric, areas, guess, summarise
 from video_env.evaluation.labels import method_labels, setting_labels
 from video_env.evaluation.plots import BOUND, plot_curve
 from video_env.evaluation.results import selects_patches
@@ -36,6 +37,9 @@ HEADLINE = (
 
 FILLING = ("maskable-ppo", "random", "most-moving-patch", "patch-ppo")
 """The first to be shown where the headline leaves lines free."""
+
+MARK = " !"
+"""Behind a gap between training and test that is too large."""
 
 SB3, HEURISTIC = "stable-baselines3", "heuristic"
 OWN_FAMILIES = {HEURISTIC, BOUND, SB3, "ocsampler", "adafocus", "adafocus-v2"}
@@ -87,6 +91,8 @@ def write_summary(
     title: str = "",
     overlay: str | None = None,
     all_lines: bool = False,
+    training: pd.DataFrame | None = None,
+    learning: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Save ``summary.csv``, ``areas.csv`` and the curves in a folder, and print the table.
 
@@ -97,6 +103,7 @@ def write_summary(
         title: text above the curves.
         overlay: a data set whose published figures ``curve.png`` shows too.
         all_lines: draw every method, not only ``methods_shown``.
+        training, learning: of these methods, where they are known; see ``remarks``.
 
     Raises:
         InputError: there are no such figures, or they are of another metric.
@@ -104,14 +111,9 @@ def write_summary(
     reported = None if overlay is None else reported_figures(overlay, metric)
     summary = summarise(in_order(results), metric)
     write_bytes(out / "summary.csv", summary.to_csv(index=False).encode())
-    # Frames and patches have different ranges of budgets, so each kind has an area range of its own.
+    found = areas(results, summary, metric)
+    write_bytes(out / "areas.csv", found.to_csv(index=False).encode())
     patch_methods = set(results["method"][selects_patches(results)])
-    of_patches = summary["method"].isin(patch_methods)
-    areas = pd.concat(
-        _areas(summary[of_patches == kind], metric, base)
-        for kind, base in ((False, "uniform"), (True, "random-patch"))
-    )
-    write_bytes(out / "areas.csv", areas.to_csv(index=False).encode())
     # Drawn from the saved file, so that the file alone is enough to draw the picture again.
     saved = read_table(out / "summary.csv")
     for name, methods in curves(saved, patch_methods, all_lines=all_lines).items():
@@ -122,11 +124,9 @@ def write_summary(
     print(format_summary(summary))
     if why := why_no_difference(summary):
         print(why)
-    labels = method_labels(summary)
-    for (low, high), group in areas.groupby(["gflops_low", "gflops_high"], sort=False):
-        print(f"\narea under the curve, mean {METRICS[metric]} from {low:.4g} to {high:.4g} GFLOPs:")
-        ranked = group.set_index(group["method"].map(labels))["area"].sort_values(ascending=False)
-        print(ranked.rename_axis(None).to_string(float_format="%.3f"))
+    for line in remarks(results, training, learning):
+        print(line)
+    print("\n" + format_areas(found, metric, guess(results, metric)))
     return summary
 
 
@@ -169,12 +169,17 @@ def _families(table: pd.DataFrame) -> dict[str, str]:
     return dict(zip(map(str, first["method"]), map(str, first["family"]), strict=True))
 
 
-def _areas(summary: pd.DataFrame, metric: Metric, base: str) -> pd.DataFrame:
-    """Columns method, title, family, area, gflops_low, gflops_high (the range that all of them share)."""
-    areas, (low, high) = area_under_curve(summary, metric, base=base)
-    methods = summary.drop_duplicates("method").set_index("method").loc[areas.index, ["title", "family"]]
-    table = methods.rename_axis("method").assign(area=areas).reset_index()
-    return table.assign(gflops_low=low, gflops_high=high)
+def format_areas(found: pd.DataFrame, metric: Metric, chance: float) -> str:
+    """The areas as text, best first."""
+    if found.empty:
+        return "area under the curve: none, the cost of one frame and of all is not known"
+    low, high = found[["gflops_low", "gflops_high"]].iloc[0]
+    ranked = found.set_index(found["method"].map(method_labels(found)))["area"].sort_values(ascending=False)
+    return (
+        f"area under the curve: mean {METRICS[metric]} from the cost of one frame to that of all, {low:.4g} "
+        f"to {high:.4g} GFLOPs, logarithmic; a guess gives {chance:.3f}\n"
+        + ranked.rename_axis(None).to_string(float_format="%.3f")
+    )
 
 
 def why_no_difference(summary: pd.DataFrame) -> str:
@@ -204,6 +209,7 @@ def format_summary(summary: pd.DataFrame) -> str:
             "setting": setting_labels(summary),
             "top-1": summary["top1"].map("{:.3f}".format),
             **_interval(summary, "top1"),
+            **gaps(summary),
             "mAP": summary["mean_average_precision"].map("{:.3f}".format),
             **_interval(summary, "mean_average_precision"),
             "frames": summary["frames"].map("{:.2f}".format),
@@ -234,6 +240,19 @@ def speeds(summary: pd.DataFrame) -> list[str]:
             text = f"{text} ({'-'.join(f'{end:,.0f}' for end in ends)}: {note})"
         texts.append(text)
     return texts
+
+
+def gaps(summary: pd.DataFrame) -> dict[str, list[str]]:
+    """Of learned methods, top-1 on training videos and by how much that is more, with a mark where it is much
+    more; no columns where nothing was learned."""
+    if summary["top1_train"].isna().all():
+        return {}
+    trained = ["" if pd.isna(value) else f"{value:.3f}" for value in summary["top1_train"]]
+    gap = [
+        "" if pd.isna(value) else f"{value:+.3f}{MARK if value > LARGE_GAP else ''}"
+        for value in summary["train_test_gap"]
+    ]
+    return {"training": trained, "gap": gap}
 
 
 def _interval(summary: pd.DataFrame, metric: str) -> dict[str, list[str]]:

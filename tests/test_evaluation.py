@@ -1,4 +1,4 @@
-"""Metrics, curves and areas against numbers worked out by hand."""
+"""Metrics and curves against numbers worked out by hand."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from video_env.cache.store import Cache
 from video_env.envs.frame_select import FrameSelect
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
-from video_env.evaluation.budget import area_under_curve, oracle_gain, summarise
+from video_env.evaluation.budget import oracle_gain, summarise
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision, resampled_means
 from video_env.evaluation.plots import plot_curve
@@ -92,7 +92,7 @@ def curves() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_summary_area_and_gain_by_hand() -> None:
+def test_summary_and_gain_by_hand() -> None:
     summary = summarise(curves()).set_index(["method", "num_frames"])
     assert summary.loc[("mine", 2), "top1"] == pytest.approx(0.8)
     assert summary.loc[("mine", 2), "mean_average_precision"] == pytest.approx(0.5)
@@ -103,22 +103,6 @@ def test_summary_area_and_gain_by_hand() -> None:
     assert gain["mine", 2] == pytest.approx(0.2 / 0.35)
     assert gain["uniform", 1] == pytest.approx(0)
     assert gain["oracle", 3] == pytest.approx(1)
-    areas, (low, high) = area_under_curve(summary.reset_index())
-    assert (low, high) == (2, 3)
-    assert "dear" not in areas
-    assert areas["uniform"] == pytest.approx((0.6 + 0.7) / 2)
-    assert areas["mine"] == pytest.approx((0.8 + 0.85) / 2)
-
-
-def test_area_leaves_out_what_shares_no_range_with_the_others() -> None:
-    """Uniform covers 1 to 3; a covers 1 to 1.5 and b 2 to 3: a overlaps fewer of the other three."""
-    found = points(
-        ("uniform", 0.5, 1, 1), ("uniform", 0.7, 3, 2), ("a", 0.6, 1, 1), ("a", 0.6, 1.5, 2), ("b", 0.8, 2, 1),
-        ("b", 0.9, 3, 2), ("c", 0.7, 1.8, 1), ("c", 0.7, 3, 2),
-    )  # fmt: skip
-    areas, ends = area_under_curve(summarise(found))
-    assert ends == (2, 3)
-    assert areas.to_dict() == pytest.approx({"uniform": 0.65, "b": 0.85, "c": 0.7})
 
 
 def test_patches_have_no_share_of_the_gain_over_whole_frames() -> None:
@@ -131,7 +115,6 @@ def test_patches_have_no_share_of_the_gain_over_whole_frames() -> None:
 def test_gain_is_missing_without_its_ends() -> None:
     summary = summarise(points(("mine", 0.8, 2, 2)))
     assert oracle_gain(summary).isna().all()
-    assert area_under_curve(summary)[0].empty
 
 
 ODD = ("CNN+LSTM", "centre of mass", "36², N = 2", "uniform+all-frames", "oracle", "a, b", "stage 2, GRU")

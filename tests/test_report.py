@@ -23,6 +23,7 @@ from PIL import Image
 from compare.claims import measure_claims
 from compare.claims_page import write_claims
 from compare.pictures import draw_pictures
+from compare.remarks import remarks
 from compare.report.gallery import strip
 from compare.report.page import write_report
 from compare.run_folder import Run, claim
@@ -400,6 +401,42 @@ def test_eight_lines_are_on_at_first(browser: Any, run: Run, tmp_path: Path) -> 
     assert len(shown()) == 9
     page.one("#legend-all").click()
     assert len(shown()) == 11
+    assert page.complaints() == []
+
+
+def test_a_large_gap_is_ringed_and_the_remarks_stand_below_the_table(
+    browser: Any, run: Run, tmp_path: Path
+) -> None:
+    """One frame of ``random`` as if it were learned by heart, and two as if they were learned well."""
+    results = in_order(run.results)
+    random = results["method"] == "random"
+    for count, gap in ((1, 0.2), (2, 0.05)):
+        own = random & at_setting(results, num_frames=count)
+        trained = results.loc[own, "correct"].mean() + gap
+        results = results.assign(
+            top1_train=results["top1_train"].mask(own, trained),
+            training_seconds=results["training_seconds"].mask(own, 5.0),
+        )
+    page = curve_page(browser, run, tmp_path, summarise(results), results)
+    rings = page.all("#chart .ring")
+    assert len(rings) == 1
+    mark = page.all("[data-method='random'] .mark")[0]
+    assert mark.location["x"] + mark.size["width"] / 2 == pytest.approx(
+        rings[0].location["x"] + rings[0].size["width"] / 2, abs=1
+    )
+    page.act().move_to_element(mark).perform()
+    one = random & at_setting(results, num_frames=1)
+    trained = results.loc[one, "top1_train"].iloc[0]
+    assert f"top-1 {trained:.3f} on training videos" in page.one("#chart-tip").text
+    assert "Ringed: over 10 points better on training videos." in page.one("#curve .note").text
+    lines = page.texts(".remarks li")
+    assert lines == remarks(results)
+    assert [line for line in lines if "a gap of 20 points" in line] == [
+        line for line in lines if "a gap" in line
+    ]
+    gaps = page.texts("#summary td")
+    assert "+0.200 !" in gaps
+    assert "+0.050" in gaps
     assert page.complaints() == []
 
 

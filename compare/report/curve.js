@@ -119,6 +119,7 @@ function startCurve({ metrics, methods }) {
     for (const place of places) {
       place.element = makeSvg("path", { class: "mark", d: method.mark, transform: `translate(${place.x},${place.y})` });
       group.append(place.element);
+      if (place.point.large_gap) group.append(makeSvg("circle", { class: "ring", cx: place.x, cy: place.y, r: 8 }));
     }
     return group;
   }
@@ -170,6 +171,7 @@ function describe({ method, point, values: [value, low, high] }, title) {
   const lines = [
     `${title} ${formatAccuracy(value)}`,
     low === null || high === null ? null : `95% interval ${formatAccuracy(low)} to ${formatAccuracy(high)}`,
+    point.top1_train === null ? null : `top-1 ${formatAccuracy(point.top1_train)} on training videos`,
     `${formatNumber(point.gflops)} GFLOPs per video`,
     point.frames === null ? null : `${formatNumber(point.frames)} frames`,
     point.videos_per_second === null ? null : `${Math.round(point.videos_per_second)} videos/s`,

@@ -23,11 +23,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from compare.remarks import remarks
 from compare.report.gallery import gallery_blocks
 from compare.run_folder import REPORT, Run
-from compare.summary import BESIDE_PATCHES, methods_shown, speeds, why_no_difference
+from compare.summary import BESIDE_PATCHES, gaps, in_order, methods_shown, speeds, why_no_difference
 from video_env.errors import InputError
-from video_env.evaluation.budget import METRICS
+from video_env.evaluation.budget import LARGE_GAP, METRICS
 from video_env.evaluation.labels import method_labels, setting_label, setting_labels
 from video_env.evaluation.plots import BOUND
 from video_env.evaluation.results import (
@@ -92,6 +93,8 @@ def render(run: Run, videos: int) -> str:
         metrics=[] if summary is None else [name for name in METRICS if name in summary],
         summary=None if summary is None else summary_table(summary),
         no_difference=_no_difference(summary),
+        has_large_gaps=summary is not None and bool((summary["train_test_gap"] > LARGE_GAP).any()),
+        remarks=remarks(in_order(results), run.table("training"), run.table("learning")),
         areas=_plain_table(run.table("areas"), headings={
             "area": "area, mean accuracy", "gflops_low": "from GFLOPs", "gflops_high": "to GFLOPs",
         }),
@@ -138,8 +141,13 @@ def curve_data(summary: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, Any
         values = {
             name: [_number(row.get(key)) for key in (name, f"{name}_low", f"{name}_high")] for name in metrics
         }
-        numbers = {name: _number(row.get(name)) for name in ("gflops", "frames", "videos_per_second")}
-        return {"setting": setting_label(setting_of(row, columns)), "values": values, **numbers}
+        numbers = {
+            name: _number(row.get(name)) for name in ("gflops", "frames", "videos_per_second", "top1_train")
+        }
+        return {
+            "setting": setting_label(setting_of(row, columns)), "values": values, **numbers,
+            "large_gap": bool(row["train_test_gap"] > LARGE_GAP),
+        }  # fmt: skip
 
     methods = [
         {
@@ -163,6 +171,10 @@ def summary_table(summary: pd.DataFrame) -> dict[str, Any]:
             columns[title] = _cells(summary[name], "{:.3f}")
         if f"{name}_low" in summary:
             columns[f"{title}, 95% interval"] = _intervals(summary, name, "{:.3f}")
+    for (title, texts), name in zip(gaps(summary).items(), ("top1_train", "train_test_gap"), strict=False):
+        columns[f"top-1, {title} videos" if name == "top1_train" else title] = [
+            Cell(text or "–", _number(value)) for text, value in zip(texts, summary[name], strict=True)
+        ]
     if "difference_to_uniform" in summary:
         columns["to uniform"] = _cells(summary["difference_to_uniform"], "{:+.3f}")
         if "difference_to_uniform_low" in summary:

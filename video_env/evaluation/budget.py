@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import trapezoid
 
 from video_env.evaluation.differences import difference_at_equal_cost, paired_curves
-from video_env.evaluation.metrics import bootstrap_interval, mean_average_precision
+from video_env.evaluation.metrics import area_under_curve, bootstrap_interval, mean_average_precision
 from video_env.evaluation.results import by_point, selects_patches, setting_columns, setting_of
 
 Metric = Literal["top1", "mean_average_precision"]
 METRICS = {"top1": "top-1", "mean_average_precision": "mAP"}
+LARGE_GAP = 0.1
+"""A method whose top-1 on training videos is better by more than this is marked."""
 UNIFORM = ("uniform", "all-frames")
 """Ids of the curve of uniform frames: all candidates are its last point."""
 
@@ -130,60 +131,42 @@ def oracle_gain(summary: pd.DataFrame, *, base: str = "uniform", best: str = "or
     return (summary["top1"] - at[base]) / room.where(room > 0)
 
 
-def area_under_curve(
-    summary: pd.DataFrame, metric: Metric = "top1", *, base: str = "uniform"
-) -> tuple[pd.Series, tuple[float, float]]:
-    """Mean height of each method's accuracy curve over one range of budgets that all of them cover.
-
-    A method covers the range from its cheapest to its dearest setting. Left out are:
-
-    1. methods with one setting;
-    2. methods whose range does not overlap the range of ``base``;
-    3. while the others share no range: the method that overlaps the fewest of the others.
+def areas(results: pd.DataFrame, summary: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
+    """The area under every method's curve, over one range of costs that the data set fixes: from the
+    recognizer's cost of one candidate frame to that of all of them (see ``metrics.area_under_curve``).
 
     Args:
+        results: the result table that the summary is of.
         summary: by ``summarise``.
         metric: the height.
-        base: id of the method that is never left out for its range.
 
     Returns:
-        The area under each method's curve divided by the width of the range, by id; and the range in GFLOPs.
+        Columns ``method``, ``title``, ``family``, ``area``, ``gflops_low``, ``gflops_high``, a row for each
+        method. None where the costs of frames are not known, or all candidates are one.
     """
-    curves = {
-        str(method): group.sort_values("gflops")
-        for method, group in summary.groupby("method", sort=False)
-        if len(group) > 1
-    }
-    if base in curves:
-        first, last = curves[base]["gflops"].iloc[[0, -1]]
-        curves = {
-            method: curve
-            for method, curve in curves.items()
-            if curve["gflops"].iloc[0] < last and curve["gflops"].iloc[-1] > first
-        }
-    ranges = {method: (curve["gflops"].iloc[0], curve["gflops"].iloc[-1]) for method, curve in curves.items()}
-    while ranges and not _shared(ranges)[0] < _shared(ranges)[1]:
-        overlaps = {
-            method: sum(start < last and end > first for start, end in ranges.values())
-            for method, (first, last) in ranges.items()
-            if method != base or len(ranges) == 1
-        }
-        del ranges[min(overlaps, key=lambda method: overlaps[method])]
-    if not ranges:
-        return pd.Series(dtype=float), (np.nan, np.nan)
-    curves = {method: curves[method] for method in ranges}
-    low, high = _shared(ranges)
-    areas = {}
-    for method, curve in curves.items():
-        inside = curve["gflops"][(curve["gflops"] > low) & (curve["gflops"] < high)]
-        budget = np.array([low, *inside, high])
-        height = np.interp(budget, curve["gflops"], curve[metric])
-        areas[method] = float(trapezoid(height, budget) / (high - low))
-    return pd.Series(areas), (low, high)
+    costs = results.groupby("seed")[["one_frame_gflops", "all_frames_gflops"]].first().mean()
+    low, high = map(float, costs)
+    chance, columns = guess(results, metric), ["method", "title", "family", "area"]
+    rows = [
+        (
+            *group[columns[:3]].iloc[0],
+            area_under_curve(
+                group["gflops"].to_numpy(), group[metric].to_numpy(), ends=(low, high), guess=chance
+            ),
+        )
+        for _, group in (summary.groupby("method", sort=False) if 0 < low < high else ())
+    ]
+    return pd.DataFrame(rows, columns=columns).assign(gflops_low=low, gflops_high=high)
 
 
-def _shared(ranges: dict[str, tuple[float, float]]) -> tuple[float, float]:
-    return max(first for first, _ in ranges.values()), min(last for _, last in ranges.values())
+def guess(results: pd.DataFrame, metric: Metric = "top1") -> float:
+    """What a guess without looking gives on the videos of a result table: of top-1 the share of the most
+    frequent (first) label; of mAP, where all videos have the same scores, the mean share of the classes."""
+    videos = results.drop_duplicates("video")
+    if metric == "top1":
+        return float(videos["labels"].map(lambda of_video: of_video[0]).value_counts(normalize=True).iloc[0])
+    shares = _label_matrix(videos, len(videos["scores"].iloc[0])).mean(axis=0)
+    return float(shares[shares > 0].mean())
 
 
 def _average_precision_interval(seeds: list[pd.DataFrame]) -> tuple[float, float]:

@@ -22,6 +22,27 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean(average_precision_score(labels[:, present], scores[:, present], average=None)))
 
 
+def area_under_curve(
+    gflops: np.ndarray, accuracy: np.ndarray, *, ends: tuple[float, float], guess: float
+) -> float:
+    """Mean accuracy that a method gives for a cost, over a range of costs, logarithmic in cost.
+
+    For a cost it gives the best accuracy of its settings that cost no more, a step function; for less than
+    its cheapest setting, what a guess gives. So methods that share no cost can be compared, and one that
+    costs more than the range's end has the guess.
+
+    Args:
+        gflops: float [S], the cost of each setting, at least 0.
+        accuracy: float [S].
+        ends: the range, 0 < low < high.
+        guess: accuracy of a guess without looking.
+    """
+    order = np.argsort(gflops, kind="stable")
+    edges = np.log(np.clip([ends[0], *gflops[order], ends[1]], *ends))
+    heights = [guess, *np.maximum.accumulate(accuracy[order])]
+    return float(np.diff(edges) @ heights / (edges[-1] - edges[0]))
+
+
 def resampled_means(values: np.ndarray, *, resamples: int = 1000) -> np.ndarray:
     """Means over seeds and videos of bootstrap resamples (see ``bootstrap_interval``).
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator
 
-from video_env.evaluation.budget import METRICS, Metric
+from video_env.evaluation.budget import LARGE_GAP, METRICS, Metric
 from video_env.evaluation.labels import method_labels, point_label
 from video_env.evaluation.results import by_point
 from video_env.files import writing
@@ -33,7 +34,8 @@ def plot_curve(
     title: str = "",
     reported: pd.DataFrame | None = None,
 ) -> Figure:
-    """Accuracy against mean GFLOPs per video: a line per method, with 95% intervals.
+    """Accuracy against mean GFLOPs per video: a line per method, with 95% intervals, and a ring around points
+    that are much better on training videos.
 
     Args:
         summary: by ``budget.summarise``.
@@ -54,6 +56,11 @@ def plot_curve(
             group["gflops"], group[metric], yerr=np.clip([below, above], 0, None), label=labels[str(method)],
             color=colour, marker=marker, markersize=5, linewidth=1.5, elinewidth=0.9, capsize=2.5,
             linestyle="--" if (group["family"] == BOUND).all() else "-",
+        )  # fmt: skip
+    if (large := summary[summary["train_test_gap"] > LARGE_GAP]).size:
+        axes.scatter(
+            large["gflops"], large[metric], s=95, facecolors="none", edgecolors="0.35", linewidths=0.9,
+            zorder=3, label=f"over {100 * LARGE_GAP:.0f} points better\non training videos",
         )  # fmt: skip
     costs, lowest, highest = summary["gflops"], summary[low].min(), summary[high].max()
     if reported is not None:
@@ -86,7 +93,12 @@ def plot_curve(
         + ", bars: 95% bootstrap interval",
         fontsize=10,
     )
-    axes.legend(fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    handles, names = axes.get_legend_handles_labels()
+    lines_first = sorted(range(len(names)), key=lambda number: isinstance(handles[number], PathCollection))
+    axes.legend(
+        [handles[number] for number in lines_first], [names[number] for number in lines_first],
+        fontsize=8, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
+    )  # fmt: skip
     _save(figure, file)
     return figure
 
