@@ -44,16 +44,18 @@ from video_env.envs.patch_select import GridPatchSelect
 from video_env.errors import InputError
 from video_env.evaluation.evaluate import evaluate
 from video_env.models.classifiers import load_classifier
+from video_env.models.stopping import Length
 from video_env.models.train_backbone import BackboneTraining, SkimTraining
 from video_env.models.train_small import SmallTraining, train_small_networks
 
+TWO, ONCE = Length(updates=4, round=2), Length(epochs=1)
 QUICK = AdaFocusSettings(
     patch_size=20,
     hidden=8,
-    networks=NetworkTraining(epochs=2),
-    random_patches=RandomPatchTraining(epochs=2),
-    policy=PolicyTraining(epochs=2, hidden=16),
-    fine_tuning=ClassifierTraining(epochs=2),
+    networks=NetworkTraining(length=TWO),
+    random_patches=RandomPatchTraining(length=TWO),
+    policy=PolicyTraining(length=TWO, inner_steps=1, hidden=16),
+    fine_tuning=ClassifierTraining(length=TWO),
 )
 
 
@@ -82,7 +84,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, frames: Cache) -> AdaFocus
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_ppo_finds_the_best_position_in_every_frame(known: Cache, precision: Any) -> None:
-    policy = PolicyTraining(epochs=100, hidden=32, batch_size=30, learning_rate=3e-3, precision=precision)
+    policy = PolicyTraining(Length(epochs=100), hidden=32, batch_size=30, precision=precision)
     agent = AdaFocus(known, AdaFocusSettings(policy=policy), device="cpu")
     agent.train_policy()
     best = np.stack(known.index["best"].to_list())[known.rows("test")]
@@ -162,7 +164,7 @@ def test_time_before_an_interruption_counts(
 
     def slow_run(loop: TrainingLoop, *arguments: Any) -> float:
         stage = int(loop.name.removeprefix("AdaFocus, stage ")[0])
-        loop.epoch = slow(loop.epoch, stage, 1)
+        loop.do_round = slow(loop.do_round, stage, 1)
         return run(loop, *arguments)
 
     monkeypatch.setattr(TrainingLoop, "run", slow_run)
@@ -179,8 +181,8 @@ def test_time_before_an_interruption_counts(
             break
         except KeyboardInterrupt:
             continue
-    epochs, shards, ends = calls.values()
-    assert (epochs, shards) == (8, 2 * len(frames.meta["shard_rows"]))
+    rounds, shards, ends = calls.values()
+    assert (rounds, shards) == (8, 2 * len(frames.meta["shard_rows"]))
     assert ends >= 2
     for stage, seconds in worked.items():
         assert agent.stage_seconds[stage] >= seconds > 0, stage
@@ -367,9 +369,14 @@ def test_published_settings() -> None:
         PUBLISHED.policy,
         PUBLISHED.fine_tuning,
     )
-    assert (zero.method, zero.epochs, zero.learning_rate, zero.optimiser) == ("classify", 15, 0.01, "sgd")
-    assert (one.epochs, one.focus_learning_rate, one.learning_rate) == (50, 5e-4, 0.05)
-    assert (two.epochs, two.learning_rate, two.reward, two.hidden, two.inner_steps) == (
+    assert (zero.method, zero.length.epochs, zero.learning_rate, zero.optimiser) == (
+        "classify",
+        15,
+        0.01,
+        "sgd",
+    )
+    assert (one.length.epochs, one.focus_learning_rate, one.learning_rate) == (50, 5e-4, 0.05)
+    assert (two.length.epochs, two.learning_rate, two.reward, two.hidden, two.inner_steps) == (
         50,
         3e-4,
         "contrast",
@@ -378,7 +385,7 @@ def test_published_settings() -> None:
     )
     assert (two.coefficients.gamma, two.coefficients.clip) == (0.7, 0.2)
     assert (two.coefficients.value, two.coefficients.entropy) == (0.5, 0.01)
-    assert (three.epochs, three.learning_rate) == (10, 0.005)
+    assert (three.length.epochs, three.learning_rate) == (10, 0.005)
     assert {zero.batch_size, one.batch_size, two.batch_size, three.batch_size} == {64}
     assert {zero.weight_decay, one.weight_decay, three.weight_decay} == {1e-4}
 
@@ -391,10 +398,10 @@ def test_networks_of_the_published_size_fit_together(tmp_path: Path) -> None:
     cache = cache_from_arrays(tmp_path / "cache", index, {"frames": pixels}, ["x", "y"], {})
     settings = replace(
         PUBLISHED, patch_size=32, glance_size=64, glance_weights="random", focus_weights="random", hidden=16,
-        networks=replace(PUBLISHED.networks, epochs=1, frames_per_video=2),
-        random_patches=replace(PUBLISHED.random_patches, epochs=1),
-        policy=replace(PUBLISHED.policy, epochs=1, batch_size=4),
-        fine_tuning=replace(PUBLISHED.fine_tuning, epochs=1),
+        networks=replace(PUBLISHED.networks, length=Length(epochs=1), frames_per_video=2),
+        random_patches=replace(PUBLISHED.random_patches, length=Length(epochs=1)),
+        policy=replace(PUBLISHED.policy, length=Length(epochs=1), batch_size=4),
+        fine_tuning=replace(PUBLISHED.fine_tuning, length=Length(epochs=1)),
     )  # fmt: skip
     agent = AdaFocus(cache, settings, folder=tmp_path / "agent", device="cpu").learn()
     assert agent.patch_cache is not None
@@ -476,7 +483,7 @@ def test_what_does_not_fit(tmp_path: Path, frames: Cache, trained: AdaFocus, kno
 
 
 def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, trained: AdaFocus) -> None:
-    settings = AdaFocusSettings(policy=PolicyTraining(epochs=1, hidden=8))
+    settings = AdaFocusSettings(policy=PolicyTraining(ONCE, hidden=8), fine_tuning=ClassifierTraining(ONCE))
     agent = AdaFocus(known, settings, device="cpu").learn()
     assert agent.policy is not None
     before = [parameter.clone() for parameter in agent.policy.parameters()]
@@ -507,7 +514,7 @@ def test_what_is_done_stays_done(tmp_path: Path, known: Cache, frames: Cache, tr
 
 
 def test_a_saved_agent_goes_on_with_the_next_stage(tmp_path: Path, known: Cache) -> None:
-    settings = AdaFocusSettings(policy=PolicyTraining(epochs=1, hidden=8))
+    settings = AdaFocusSettings(policy=PolicyTraining(ONCE, hidden=8), fine_tuning=ClassifierTraining(ONCE))
     agent = AdaFocus(known, settings, device="cpu")
     agent.train_policy()
     agent.save(tmp_path / "agent.pt")
@@ -528,7 +535,8 @@ def test_patches_of_another_size_than_released(trained: AdaFocus) -> None:
     ("make", "message"),
     [
         (lambda: NetworkTraining(method="guess"), "method 'guess': expected one of classify, distil"),  # type: ignore[arg-type]
-        (lambda: RandomPatchTraining(epochs=0), "epochs: found 0"),
+        (lambda: RandomPatchTraining(length=Length(updates=0)), "updates: found 0"),
+        (lambda: PolicyTraining(inner_steps=3), "inner_steps: found 3, expected a divisor of .* 2000 .* 40"),
         (lambda: PolicyTraining(reward="luck"), "reward 'luck': expected one of contrast"),
         (lambda: ClassifierTraining(optimiser="lbfgs"), "optimiser 'lbfgs'"),  # type: ignore[arg-type]
         (lambda: AdaFocusSettings(patch_size=0), "patch_size: found 0"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.adafocus import AdaFocus, AdaFocusSettings
-from agents.adafocus.settings import PUBLISHED, PolicyTraining, read_settings
+from agents.adafocus.settings import PUBLISHED, ClassifierTraining, PolicyTraining, read_settings
 from agents.adafocus.shared_policy import SharedPatchPolicy
 from tests.conftest import write_known_patch_cache
 from video_env.cache.derive import cache_from_arrays
@@ -18,6 +18,9 @@ from video_env.cache.store import Cache
 from video_env.data.patches import grid_corners
 from video_env.errors import InputError
 from video_env.models.classifiers import build_classifier, store_classifier
+from video_env.models.stopping import Length
+
+ONCE = Length(epochs=1)
 
 
 def of_one_channel(*, height: int, patch_share: float | None = None) -> SharedPatchPolicy:
@@ -110,7 +113,7 @@ def write_staying_cache(out: Path, *, videos: int = 120, num_frames: int = 4) ->
 
 def test_the_memory_is_forgotten_where_it_does_harm(tmp_path: Path) -> None:
     cache = write_staying_cache(tmp_path / "cache")
-    policy = PolicyTraining(epochs=20, batch_size=45, learning_rate=1e-2)
+    policy = PolicyTraining(Length(epochs=20), batch_size=45, learning_rate=1e-2)
     agent = AdaFocus(cache, AdaFocusSettings(policy=policy), device="cpu")
     agent.train_policy()
     assert agent.policy is not None
@@ -131,7 +134,11 @@ def test_old_settings_are_not_filled_up_with_new_defaults(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="another version: PolicyTraining there has luck; has no network"):
         read_settings(record, where="")
     known = write_known_patch_cache(tmp_path / "cache", videos=12)
-    agent = AdaFocus(known, AdaFocusSettings(policy=PolicyTraining(epochs=1)), device="cpu").learn()
+    agent = AdaFocus(
+        known,
+        AdaFocusSettings(policy=PolicyTraining(ONCE), fine_tuning=ClassifierTraining(ONCE)),
+        device="cpu",
+    ).learn()
     agent.save(tmp_path / "agent.pt")
     saved = torch.load(tmp_path / "agent.pt", weights_only=True)
     del saved["settings"]["policy"]["network"]
@@ -144,8 +151,9 @@ def test_both_policies_are_trained_saved_and_counted(tmp_path: Path) -> None:
     known = write_known_patch_cache(tmp_path / "cache", videos=12)
     gflops = []
     for network in ("shared", "fully_connected"):
-        policy = PolicyTraining(network=network, epochs=1, hidden=8)
-        agent = AdaFocus(known, AdaFocusSettings(policy=policy), device="cpu").learn()
+        policy = PolicyTraining(ONCE, network=network, hidden=8)
+        settings = AdaFocusSettings(policy=policy, fine_tuning=ClassifierTraining(ONCE))
+        agent = AdaFocus(known, settings, device="cpu").learn()
         agent.save(tmp_path / "agent.pt")
         loaded = AdaFocus.load(tmp_path / "agent.pt", cache=known, device="cpu")
         assert type(loaded.policy) is type(agent.policy)

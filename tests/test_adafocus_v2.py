@@ -449,12 +449,17 @@ def test_commands_from_frames_to_a_result(
 def test_compare_puts_both_versions_side_by_side(
     tmp_path: Path, frames_cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = ["networks.epochs", "random-patches.epochs", "policy.epochs", "fine-tuning.epochs"]
+    short = [
+        "networks.length.epochs",
+        "random-patches.length.epochs",
+        "policy.length.epochs",
+        "fine-tuning.length.epochs",
+    ]
     first, second = "--adafocus.training", "--adafocus-v2.training"
     arguments = [
         "compare", f"{frames_cache.path}", "--methods", "adafocus", "adafocus-v2", "--out", f"{tmp_path / 'out'}",
         f"{first}.networks.method", "classify", f"{first}.glance-size", "16", "--jobs", "1",
-        *(word for name in short for word in (f"{first}.{name}", "1")), f"{second}.epochs", "2",
+        *(word for name in short for word in (f"{first}.{name}", "1")), f"{second}.length.epochs", "2",
         "--adafocus.patch-sizes", "12", "--adafocus-v2.patch-sizes", "12", "--adafocus-v2.exit-sizes", "12",
         f"{first}.focus-weights", "random", f"{second}.focus-weights", "random",
     ]  # fmt: skip

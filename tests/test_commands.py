@@ -84,7 +84,16 @@ def test_own_videos_to_patches(tmp_path: Path, demo_videos: Path, capsys: pytest
     run("cache", *data, "--out", cache, "--num-candidates", 4, "--frame-size", 48, "--skim", "none", "--embedding", "none")  # fmt: skip
     run("train", "recognizer", cache, "--network", "small", "--hidden", 16, "--epochs", 1, *SMALL)
     agent = tmp_path / "adafocus"
-    quick = ["--patch-size", 20, "--networks.epochs", 1, "--random-patches.epochs", 1, "--policy.epochs", 1]
+    quick = [
+        "--patch-size",
+        20,
+        "--networks.length.epochs",
+        1,
+        "--random-patches.length.epochs",
+        1,
+        "--policy.length.epochs",
+        1,
+    ]
     for _ in range(2):  # the second time there is nothing left to do
         run("train", "adafocus", cache, "--out", agent, *quick)
     sac = [

@@ -52,10 +52,10 @@ QUICK = AdaFocusSettings(
     patch_size=8,
     focus_weights="random",
     hidden=8,
-    networks=NetworkTraining(epochs=1),
-    random_patches=RandomPatchTraining(epochs=1),
-    policy=PolicyTraining(epochs=2, hidden=16),
-    fine_tuning=ClassifierTraining(epochs=1),
+    networks=NetworkTraining(length=Length(epochs=1)),
+    random_patches=RandomPatchTraining(Length(epochs=1)),
+    policy=PolicyTraining(Length(epochs=2), hidden=16),
+    fine_tuning=ClassifierTraining(Length(epochs=1)),
 )
 QUICK_V2 = AdaFocusV2Settings(
     patch_size=8, focus_weights="random", hidden=16, policy_hidden=8, length=Length(epochs=2), batch_size=8

@@ -73,14 +73,14 @@ def sb3(out: Path, frames: Path, patches: Path) -> list[Any]:
 
 
 def adafocus(out: Path, frames: Path, patches: Path) -> list[Any]:
-    return ["train", "adafocus", patches, "--out", out / "agent", "--policy.epochs", 1, "--policy.hidden", 8,
-            "--fine-tuning.epochs", 1]  # fmt: skip
+    return ["train", "adafocus", patches, "--out", out / "agent", "--policy.length.epochs", 1, "--policy.hidden", 8,
+            "--fine-tuning.length.epochs", 1]  # fmt: skip
 
 
 def adafocus_from_frames(out: Path, frames: Path, patches: Path) -> list[Any]:
     return ["train", "adafocus", frames.parent / "pixels", "--out", out / "agent", "--patch-size", 12, "--hidden", 4,
-            "--networks.epochs", 1, "--random-patches.epochs", 1, "--policy.epochs", 1, "--policy.hidden", 4,
-            "--fine-tuning.epochs", 1, "--focus-weights", "random", "--networks.method", "classify"]  # fmt: skip
+            "--networks.length.epochs", 1, "--random-patches.length.epochs", 1, "--policy.length.epochs", 1, "--policy.hidden", 4,
+            "--fine-tuning.length.epochs", 1, "--focus-weights", "random", "--networks.method", "classify"]  # fmt: skip
 
 
 def adafocus_v2(out: Path, frames: Path, patches: Path) -> list[Any]:

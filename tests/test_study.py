@@ -61,10 +61,10 @@ def quick_methods() -> object:
         "adafocus": {
             "patch_sizes": (24, 36),
             "training": AdaFocusSettings(
-                networks=NetworkTraining(epochs=1),
-                random_patches=RandomPatchTraining(epochs=1),
-                policy=PolicyTraining(epochs=1, hidden=16),
-                fine_tuning=ClassifierTraining(epochs=1),
+                networks=NetworkTraining(length=Length(epochs=1)),
+                random_patches=RandomPatchTraining(Length(epochs=1)),
+                policy=PolicyTraining(Length(epochs=1), hidden=16),
+                fine_tuning=ClassifierTraining(Length(epochs=1)),
             ),
         },
         "adafocus_v2": {"patch_sizes": (36,), "training": AdaFocusV2Settings(length=Length(epochs=1))},

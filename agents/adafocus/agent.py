@@ -49,6 +49,7 @@ from video_env.models.classifiers import Classifier, build_classifier, load_clas
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.patch_arrays import GLANCE, PATCHES
+from video_env.models.stopping import Ended
 from video_env.models.training_loop import TrainingLoop, is_finished
 
 PARTS = ("policy", "classifier", "classifier_config")
@@ -74,7 +75,9 @@ class AdaFocus:
         networks: glance and focus network, and stages 0 and 1; None where the cache came with patches.
         gflops: counted cost of one decision in 10^9 multiply-adds.
         stage_seconds: that each stage took, by its number; ``training_seconds`` is their sum.
-        stage_history: by its number, what each epoch of a stage logged, and the ``seconds`` so far.
+        stage_history: by its number, what each round of a stage logged, and the ``seconds`` and ``updates``
+            so far; from stage 1 on also ``validation``, the top-1 on the validation split, if there is one.
+        stage_ended: by its number, why a stage ended (``models.stopping``).
         trained_on: tells the data apart that it was trained on.
         sees: the networks of the glances and patches that it sees (``Cache.sources``), from stage 1 on.
 
@@ -117,7 +120,7 @@ class AdaFocus:
         self._cache, self._folder = open_cache(cache), folder
         self.stage_seconds: dict[int, float] = {}
         self.stage_history: dict[int, list[dict[str, float]]] = {}
-        self._validating = False
+        self.stage_ended: dict[int, Ended] = {}
         self.patch_cache: Cache | None = None
         self.policy: AnyPatchPolicy | None = None
         self.networks = None
@@ -132,16 +135,13 @@ class AdaFocus:
     def training_seconds(self) -> float:
         return sum(self.stage_seconds.values())
 
-    def learn(self, *, log_folder: str | Path | None = None, validate: bool = False) -> AdaFocus:
+    def learn(self, *, log_folder: str | Path | None = None) -> AdaFocus:
         """Run all stages that are not done yet, each from where it was interrupted. A stage that is done is
         not run again, here and when it is called by itself.
 
         Args:
             log_folder: for ``progress.csv`` and TensorBoard, one folder per stage.
-            validate: log the top-1 on the validation split after every epoch of stages 2 and 3; it does not
-                count as training.
         """
-        self._validating = validate
         for number, method in enumerate(METHODS):
             if number >= self._first_stage:
                 logs = None if log_folder is None else Path(log_folder) / f"stage-{number}"
@@ -247,7 +247,7 @@ class AdaFocus:
         }  # fmt: skip
         record = AgentRecord(
             "AdaFocus", asdict(self.settings), self.trained_on, self._shape(), self.sees, self.stage_seconds,
-            self.stage_history, parts,
+            self.stage_history, parts, self.stage_ended,
         )  # fmt: skip
         write_agent(Path(path), record)
 
@@ -269,7 +269,7 @@ class AdaFocus:
             agent = cls.__new__(cls)
             agent._begin(read_settings(saved.settings, where=f"agent {path}"), cache, None, device)
             agent.trained_on, agent.stage_seconds = saved.trained_on, saved.seconds
-            agent.stage_history = saved.history
+            agent.stage_history, agent.stage_ended = saved.history, saved.ended
             saved.require_fits(Path(path), agent._cache, patch_shape(agent._cache))
             classifier = build_classifier(saved.parts["classifier_config"])
             load_state(classifier, saved.parts["classifier"], where=f"agent {path}")
@@ -311,7 +311,7 @@ class AdaFocus:
         loop = self._loop(number)
         log = TrainingLog(log_folder, f"stage-{number}")
         self.stage_seconds[number] = loop.run(self._file(number), log)
-        self.stage_history[number] = loop.history
+        self.stage_history[number], self.stage_ended[number] = loop.history, loop.ended
         if number == RANDOM_PATCHES:
             assert self._folder is not None
             assert self.networks is not None
@@ -326,9 +326,8 @@ class AdaFocus:
             build = (self.networks.network_stage, self.networks.random_patch_stage)[number]
             return build(record)
         assert self._on_patches is not None
-        if number == POLICY:
-            return self._on_patches.policy_stage(record, validate=self._validating)
-        return self._on_patches.classifier_stage(record, validate=self._validating)
+        build = self._on_patches.policy_stage if number == POLICY else self._on_patches.classifier_stage
+        return build(record)
 
     def _record(self, stage: int) -> dict[str, Any]:
         """What a stage's result depends on."""

@@ -12,7 +12,7 @@ from typing import Any
 from agents.adafocus.agent import METHODS as STAGES
 from agents.adafocus.agent import AdaFocus
 from agents.adafocus.released import flattened, load_adafocus
-from agents.adafocus.settings import CLASSIFIER, AdaFocusSettings
+from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
 from agents.common.released_caches import as_numbered, is_own_network, require_input
 from agents.common.released_checkpoints import load_checkpoint
 from video_env.cache.build import build_cache
@@ -26,18 +26,17 @@ from video_env.evaluation.registry import PREPARATIONS, Job, method, require_uns
 from video_env.files import alone, sha256_of
 from video_env.models.classifiers import NAME
 from video_env.models.patch_arrays import PATCHES, add_patches
+from video_env.models.stopping import Ended
 
 FAMILY = "adafocus"
 
 
-def train_to_folder(
-    cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto", validate: bool = False
-) -> None:
+def train_to_folder(cache: Cache, settings: AdaFocusSettings, folder: Path, *, device: str = "auto") -> None:
     """Train an AdaFocus in a folder, from where an interrupted call left off: its stages, its cache with the
     patch features (unless the cache given has them), and ``agent.pt``."""
     with alone(folder):
         agent = AdaFocus(cache, settings, folder=folder, device=device)
-        agent.learn(log_folder=folder / "logs", validate=validate)
+        agent.learn(log_folder=folder / "logs")
         agent.save(folder / "agent.pt")
 
 
@@ -65,21 +64,33 @@ def point_of(agent: AdaFocus, *, fine_tuned: bool = True) -> dict[str, Any]:
     if fine_tuned:
         options["classifier"] = agent.classifier
     last = CLASSIFIER if fine_tuned else CLASSIFIER - 1
-    history, before = [], 0.0
+    history, seconds, updates = [], 0.0, 0.0
     # Stage 0 prepares the networks, as torchvision's weights do elsewhere; the other three are its own.
-    for stage, seconds in sorted(agent.stage_seconds.items()):
+    for stage, own in sorted(agent.stage_seconds.items()):
         if 0 < stage <= last:
-            rows = agent.stage_history.get(stage, [])
-            history += [{**row, "seconds": before + row["seconds"]} for row in rows]
-            before += seconds
+            rows = [
+                {**row, "seconds": seconds + row["seconds"], "updates": updates + row["updates"]}
+                for row in agent.stage_history.get(stage, [])
+            ]
+            seconds, updates = seconds + own, rows[-1]["updates"] if rows else updates
+            # Before the policy's first round the patches are random: that is no point of its curve.
+            history += rows if stage >= POLICY else []
     training = Training.of(
-        before, asdict(agent.settings), stages=len(STAGES) - 2 + fine_tuned,
+        seconds, asdict(agent.settings), stages=len(STAGES) - 2 + fine_tuned,
         history=history if fine_tuned else (),  # stage 3's begins with it
+        ended=_ended(agent, last),
     )  # fmt: skip
     return {
         "setting": patch_setting(agent.patch_cache), "environment": "PatchSelect-v0", "policy": agent,
         "options": options, "training": training, "cache": agent.patch_cache,
     }  # fmt: skip
+
+
+def _ended(agent: AdaFocus, last: int) -> Ended:
+    """Why the training up to a stage ended; a stage that reached its limit could have learned more."""
+    words = {ended for stage, ended in agent.stage_ended.items() if 0 < stage <= last}
+    ranked: tuple[Ended, ...] = ("limit", "patience", "fixed")
+    return next((word for word in ranked if word in words), "")
 
 
 # To compare.
@@ -124,10 +135,9 @@ PREPARATIONS["patches"] = patches
 
 
 def train_sizes(job: Job, settings: AdaFocusSizes) -> None:
-    validate = bool((job.cache.index["split"] == "validation").any())
     for size in sizes_to_choose(job.cache, settings.patch_sizes):
         own = replace(settings.training, patch_size=size, seed=job.seed)
-        train_to_folder(job.cache, own, _folder(job, size), device=job.device, validate=validate)
+        train_to_folder(job.cache, own, _folder(job, size), device=job.device)
 
 
 def _folder(job: Job, size: int) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.adafocus.settings import NETWORKS, RANDOM_PATCHES, AdaFocusSettings
-from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
+from agents.adafocus.settings import (
+    NETWORKS,
+    RANDOM_PATCHES,
+    AdaFocusSettings,
+    NetworkTraining,
+    RandomPatchTraining,
+)
+from agents.adafocus.stages import stage_loop
+from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, of_round, per_epoch
+from agents.common.scores import scored
 from video_env.cache.changes import add_network
 from video_env.cache.derive import derive
 from video_env.cache.store import Cache
 from video_env.data.patches import check_patch_size, grid_corners
 from video_env.errors import InputError
-from video_env.models.backbones import FrameNetwork, embedding_weights, load_weights
+from video_env.models.backbones import FrameNetwork, embedding_weights, evaluating, load_weights
 from video_env.models.classifiers import build_classifier, loss_at_every_step
 from video_env.models.optimise import build_optimiser, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
-from video_env.models.stopping import Length, Watch
-from video_env.models.train_backbone import recoloured, standardised
+from video_env.models.train_backbone import recoloured
 from video_env.models.training_loop import Report, TrainingLoop
 
 
@@ -74,7 +82,7 @@ class NetworkStages:
             network.to(device).to(memory_format=torch.channels_last)
         self.classifier.to(device)
         self._rows = cache.rows("train")
-        self._targets = torch.from_numpy(cache.label_shares()[self._rows]).to(device)
+        self._targets = torch.from_numpy(cache.label_shares()).to(device)
         self._images: torch.Tensor | None = None
 
     def network_stage(self, record: dict[str, Any]) -> TrainingLoop:
@@ -101,13 +109,22 @@ class NetworkStages:
         )
         losses = self._classifying if classify else self._distilling
 
-        def epoch(number: int) -> Report:
+        def do_round(number: int) -> Report:
             generator = np.random.default_rng([self.settings.seed, NETWORKS, number])
-            return {"loss": descend(optimiser, losses(modules, generator))}
+            batches = self._batches(settings, number, generator)
+            return {"loss": descend(optimiser, losses(modules, self._rows, batches, generator))}
 
-        return TrainingLoop(
-            "AdaFocus, stage 0: networks", modules, optimiser, settings.epochs, epoch, record,
-            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
+        def validate() -> Report:
+            rows = self._cache.rows("validation")
+            generator = np.random.default_rng([self.settings.seed, NETWORKS, 0])
+            parts = in_parts(len(rows), settings.batch_size)
+            with evaluating(modules):
+                loss = float(torch.stack(list(losses(modules, rows, parts, generator))).mean())
+            return {"validation_loss": loss, "score": -loss}
+
+        return stage_loop(
+            "stage 0: networks", self._cache, modules, optimiser, settings.length, do_round, record,
+            per_epoch=per_epoch(len(self._rows), settings.batch_size), validate=validate,
         )  # fmt: skip
 
     def random_patch_stage(self, record: dict[str, Any]) -> TrainingLoop:
@@ -124,16 +141,23 @@ class NetworkStages:
             settings.weight_decay,
         )
         glances: list[torch.Tensor] = []
+        validation: list[torch.Tensor] = []
 
-        def epoch(number: int) -> Report:
+        def do_round(number: int) -> Report:
             generator = np.random.default_rng([self.settings.seed, RANDOM_PATCHES, number])
-            if not glances:  # the glance network is frozen: once for all epochs
-                glances.append(self._pooled_glances())
-            return {"loss": descend(optimiser, self._random_patch_losses(glances[0], generator))}
+            if not glances:  # the glance network is frozen: once for all rounds
+                glances.append(self._pooled_glances(self._rows))
+            batches = self._batches(settings, number, generator)
+            return {"loss": descend(optimiser, self._random_patch_losses(glances[0], batches, generator))}
 
-        return TrainingLoop(
-            "AdaFocus, stage 1: random patches", modules, optimiser, settings.epochs, epoch, record,
-            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
+        def validate() -> Report:
+            if not validation:
+                validation.append(self._pooled_glances(self._cache.rows("validation")))
+            return self._scored_on_random_patches(validation[0])
+
+        return stage_loop(
+            "stage 1: random patches", self._cache, modules, optimiser, settings.length, do_round, record,
+            per_epoch=per_epoch(len(self._rows), settings.batch_size), validate=validate,
         )  # fmt: skip
 
     def cache_patches(self, out: Path, record: dict[str, Any]) -> Cache:
@@ -158,24 +182,35 @@ class NetworkStages:
             device=str(self.device),
         )  # fmt: skip
 
-    def _distilling(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
+    def _batches(
+        self, settings: NetworkTraining | RandomPatchTraining, number: int, generator: np.random.Generator
+    ) -> list[np.ndarray]:
+        """A round's, as numbers of training videos."""
+        return of_round(settings.length, number, len(self._rows), settings.batch_size, generator)
+
+    def _distilling(
+        self, modules: nn.ModuleDict, rows: np.ndarray, batches: Iterable[np.ndarray],
+        generator: np.random.Generator,
+    ) -> Iterator[torch.Tensor]:  # fmt: skip
         """The glance network's features regress the standardised embedding of each frame (knowledge
         distillation by features, Romero et al. 2015, FitNets, equation 3)."""
-        embedding = standardised(torch.from_numpy(self._cache["embedding"][self._rows]).float())
-        for batch in shuffled(len(self._rows), self.settings.networks.batch_size, generator):
+        for batch in batches:
             drawn = self._draw_frames(len(batch), generator)
-            images = self._glance_images(batch)[torch.arange(len(batch))[:, None], drawn]
+            images = self._glance_images(rows[batch])[torch.arange(len(batch))[:, None], drawn]
             predicted = modules["glance_head"](self.glance.backbone(images.flatten(0, 1)))
-            known = embedding[torch.from_numpy(batch)[:, None], drawn].flatten(0, 1)
-            yield F.mse_loss(predicted, known.to(self.device))
+            known = self._embeddings(rows[batch])[torch.arange(len(batch))[:, None], drawn]
+            yield F.mse_loss(predicted, known.flatten(0, 1).to(self.device))
 
-    def _classifying(self, modules: nn.ModuleDict, generator: np.random.Generator) -> Iterator[torch.Tensor]:
+    def _classifying(
+        self, modules: nn.ModuleDict, rows: np.ndarray, batches: Iterable[np.ndarray],
+        generator: np.random.Generator,
+    ) -> Iterator[torch.Tensor]:  # fmt: skip
         """Both networks learn the video's label from single frames."""
         frames = self._cache["frames"]
-        for batch in shuffled(len(self._rows), self.settings.networks.batch_size, generator):
+        for batch in batches:
             drawn = self._draw_frames(len(batch), generator)
-            pixels = frames[self._rows[batch]][np.arange(len(batch))[:, None], drawn.numpy()]
-            target = self._targets[batch].repeat_interleave(drawn.shape[1], dim=0)
+            pixels = frames[rows[batch]][np.arange(len(batch))[:, None], drawn.numpy()]
+            target = self._targets_of(rows[batch]).repeat_interleave(drawn.shape[1], dim=0)
             loss = torch.zeros((), device=self.device)
             for name in ("glance", "focus"):
                 network = self.glance if name == "glance" else self.focus
@@ -186,48 +221,80 @@ class NetworkStages:
             yield loss
 
     def _random_patch_losses(
-        self, glances: torch.Tensor, generator: np.random.Generator
+        self, glances: torch.Tensor, batches: Iterable[np.ndarray], generator: np.random.Generator
     ) -> Iterator[torch.Tensor]:
-        settings, size = self.settings.random_patches, self.settings.patch_size
-        corners = grid_corners(size, self._frame_size)
-        frames, along = self._cache["frames"], np.arange(size)
-        for batch in shuffled(len(self._rows), settings.batch_size, generator):
-            count = len(batch), self._cache.num_candidates
-            top, left = np.moveaxis(corners[generator.integers(len(corners), size=count)], -1, 0)
-            video, frame = np.ogrid[: count[0], : count[1]]
-            rows = (top[..., None] + along)[..., :, None]
-            columns = (left[..., None] + along)[..., None, :]
-            pixels = frames[self._rows[batch]][video[..., None, None], frame[..., None, None], rows, columns]
-            images = self.focus.prepare(torch.from_numpy(pixels).flatten(0, 1).to(self.device))
-            images = recoloured(images.unflatten(0, count), self.focus, settings.colour, generator)
-            features = self.focus.backbone(images).unflatten(0, count)
-            yield loss_at_every_step(self.classifier(glances[batch], features), self._targets[batch])
+        colour = self.settings.random_patches.colour
+        for batch in batches:
+            rows = self._rows[batch]
+            images = recoloured(self._random_patches(rows, generator), self.focus, colour, generator)
+            features = self.focus.backbone(images).unflatten(0, (len(batch), -1))
+            scores = self.classifier(glances[batch], features)
+            yield loss_at_every_step(scores, self._targets_of(rows))
 
-    def _glance_images(self, batch: np.ndarray) -> torch.Tensor:
-        """Prepared frames of training videos, [B, T, 3, S, S]."""
+    def _scored_on_random_patches(self, glances: torch.Tensor) -> Report:
+        """Of the validation split, always on the same patches."""
+        rows, found = self._cache.rows("validation"), []
+        generator = np.random.default_rng([self.settings.seed, RANDOM_PATCHES, 0])
+        with evaluating(self.focus, self.classifier):
+            for part in in_parts(len(rows), LOOKED_AT_TOGETHER):
+                images = self._random_patches(rows[part], generator).flatten(0, 1)
+                features = self.focus.backbone(images).unflatten(0, (len(part), -1))
+                found.append(self.classifier(glances[part], features)[:, -1].softmax(dim=-1))
+        return scored(torch.cat(found).cpu().numpy(), self._cache.labels[rows])
+
+    def _random_patches(self, rows: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
+        """Prepared patches at random positions of all frames, [B, T, 3, P, P]."""
+        size, count = self.settings.patch_size, (len(rows), self._cache.num_candidates)
+        corners, along = grid_corners(size, self._frame_size), np.arange(size)
+        top, left = np.moveaxis(corners[generator.integers(len(corners), size=count)], -1, 0)
+        video, frame = np.ogrid[: count[0], : count[1]]
+        down = (top[..., None] + along)[..., :, None]
+        across = (left[..., None] + along)[..., None, :]
+        pixels = self._cache["frames"][rows][video[..., None, None], frame[..., None, None], down, across]
+        images = self.focus.prepare(torch.from_numpy(pixels).flatten(0, 1).to(self.device))
+        return images.unflatten(0, count)
+
+    def _glance_images(self, rows: np.ndarray) -> torch.Tensor:
+        """Prepared frames of training and validation videos, [B, T, 3, S, S]."""
         if self._images is None:
-            frames, total = self._cache["frames"], len(self._rows)
-            first = self._prepared(frames[self._rows[:1]])
-            if first.numel() * first.element_size() * total > LARGEST_IN_MEMORY:
-                return self._prepared(frames[self._rows[batch]])
-            self._images = torch.cat([self._prepared(frames[[row]]) for row in self._rows])
-        return self._images[batch]
+            first = self._prepared(self._rows[:1])
+            if first.numel() * first.element_size() * len(self._cache) > LARGEST_IN_MEMORY:
+                return self._prepared(rows)
+            self._images = first.new_empty(len(self._cache), *first.shape[1:])
+            for split in self._cache.splits & {"train", "validation"}:
+                every = self._cache.rows(split)
+                for part in in_parts(len(every), LOOKED_AT_TOGETHER):
+                    self._images[every[part]] = self._prepared(every[part])
+        return self._images[rows]
 
-    def _prepared(self, clips: np.ndarray) -> torch.Tensor:
-        frames = torch.from_numpy(clips).to(self.device)
+    def _prepared(self, rows: np.ndarray) -> torch.Tensor:
+        frames = torch.from_numpy(self._cache["frames"][rows]).to(self.device)
         return self.glance.prepare(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     @torch.no_grad()
-    def _pooled_glances(self) -> torch.Tensor:
+    def _pooled_glances(self, rows: np.ndarray) -> torch.Tensor:
         self.glance.eval()
-        parts = in_parts(len(self._rows), LOOKED_AT_TOGETHER)
+        parts = in_parts(len(rows), LOOKED_AT_TOGETHER)
         # Rounded as the cache will round the maps that they are pooled from.
         return torch.cat(
             [
-                self.classifier.pool(self.glance.maps(self._glance_images(part)).half().float())
+                self.classifier.pool(self.glance.maps(self._glance_images(rows[part])).half().float())
                 for part in parts
             ]
         )
+
+    def _embeddings(self, rows: np.ndarray) -> torch.Tensor:
+        """Of videos, float32 [B, T, D], standardised over the training videos' frames."""
+        mean, deviation = self._embedding_scale
+        return (torch.from_numpy(self._cache["embedding"][rows]).float() - mean) / deviation
+
+    @cached_property
+    def _embedding_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        every = torch.from_numpy(self._cache["embedding"][self._rows]).float().flatten(0, 1)
+        return every.mean(dim=0), every.std(dim=0, correction=min(1, len(every) - 1)) + 1e-6
+
+    def _targets_of(self, rows: np.ndarray) -> torch.Tensor:
+        return self._targets[torch.from_numpy(rows).to(self.device)]
 
     def _draw_frames(self, videos: int, generator: np.random.Generator) -> torch.Tensor:
         """int64 [videos, K], distinct frames of each."""

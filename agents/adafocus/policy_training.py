@@ -14,15 +14,17 @@ from torch import nn
 from agents.adafocus.patch_ppo import ppo_loss, roll_out
 from agents.adafocus.policies import AnyPatchPolicy, build_policy
 from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
-from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, shuffled
+from agents.adafocus.stages import stage_loop
+from agents.common.batches import LARGEST_IN_MEMORY, LOOKED_AT_TOGETHER, in_parts, of_round, per_epoch
+from agents.common.scores import scored
 from video_env.cache.store import Cache
 from video_env.envs.patch_select import GridPatchSelect
 from video_env.models.backbones import evaluating
 from video_env.models.classifiers import Classifier, loss_at_every_step
 from video_env.models.optimise import build_optimiser, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES
-from video_env.models.stopping import Length, Watch
 from video_env.models.training_loop import Report, TrainingLoop
+from video_env.models.verdicts import of_label
 
 
 class PolicyStages:
@@ -55,12 +57,11 @@ class PolicyStages:
         self._task: GridPatchSelect | None = None
         self._maps: torch.Tensor | None = None
 
-    def policy_stage(self, record: dict[str, Any], *, validate: bool = False) -> TrainingLoop:
+    def policy_stage(self, record: dict[str, Any]) -> TrainingLoop:
         """Stage 2: PPO on the dynamics of PatchSelect-v0; see ``PolicyTraining``.
 
         Args:
             record: all settings that the result depends on.
-            validate: log the top-1 on the validation split after every epoch; it does not count as training.
 
         Raises:
             CacheError: the cache has no training videos.
@@ -68,12 +69,12 @@ class PolicyStages:
         policy, settings, rows = self.policy, self.settings.policy, self._rows
         optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
 
-        def epoch(number: int) -> Report:
+        def do_round(number: int) -> Report:
             generator = np.random.default_rng([self.settings.seed, POLICY, number])
             task = self._training_task()
             draws = torch.Generator(self.device).manual_seed(int(generator.integers(2**31)))
             reports = []
-            for videos in shuffled(len(rows), settings.batch_size, generator):
+            for videos in of_round(settings.rollouts, number, len(rows), settings.batch_size, generator):
                 with self._rolling(), torch.no_grad():
                     # A few videos at a time: their maps stay in the processor's cache.
                     parts = np.array_split(videos, -(-len(videos) // 4))
@@ -89,17 +90,18 @@ class PolicyStages:
             reward, confidence, last = np.mean(reports, axis=0).tolist()
             return {"reward": reward, "confidence": confidence, "entropy": last}
 
-        return TrainingLoop(
-            "AdaFocus, stage 2: policy", nn.ModuleDict({"policy": policy}), optimiser, settings.epochs, epoch,
-            record=record, validate=self._validate if validate else None,
+        return stage_loop(
+            "stage 2: policy", self.cache, nn.ModuleDict({"policy": policy}), optimiser, settings.length,
+            do_round, record, per_epoch=settings.inner_steps * per_epoch(len(rows), settings.batch_size),
+            validate=lambda: self._scored(*self._chosen_features(self.cache.rows("validation"), None)),
+            constant_epochs=True,
         )  # fmt: skip
 
-    def classifier_stage(self, record: dict[str, Any], *, validate: bool = False) -> TrainingLoop:
+    def classifier_stage(self, record: dict[str, Any]) -> TrainingLoop:
         """Stage 3: the classifier learns the patches that the policy chooses; see ``ClassifierTraining``.
 
         Args:
             record: all settings that the result depends on.
-            validate: log the top-1 on the validation split after every epoch; it does not count as training.
 
         Raises:
             CacheError: the cache has no training videos.
@@ -111,24 +113,32 @@ class PolicyStages:
             settings.optimiser, [(self.classifier, settings.learning_rate)], settings.weight_decay
         )
         chosen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        validation: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def epoch(number: int) -> Report:
+        def do_round(number: int) -> Report:
             generator = np.random.default_rng([self.settings.seed, CLASSIFIER, number])
             if settings.drawn or not chosen:
                 chosen[:] = [self._chosen_features(rows, generator if settings.drawn else None)]
             glance, patch = chosen[0]
 
             def losses() -> Iterator[torch.Tensor]:
-                for batch in shuffled(len(rows), settings.batch_size, generator):
+                for batch in of_round(settings.length, number, len(rows), settings.batch_size, generator):
                     scores = self.classifier(glance[batch], patch[batch])
                     yield loss_at_every_step(scores, self._targets[batch])
 
             return {"loss": descend(optimiser, losses())}
 
-        return TrainingLoop(
-            "AdaFocus, stage 3: classifier", modules, optimiser, settings.epochs, epoch, record,
-            Watch(Length(epochs=settings.epochs), optimiser, validated=False),
-            validate=self._validate if validate else None,
+        def validate() -> Report:
+            if not validation:  # the policy is frozen: once for all rounds
+                validation.append(self._chosen_features(self.cache.rows("validation"), None))
+            report = self._scored(*validation[0])
+            # The classifier grows surer of the training videos for long, and of its mistakes too: those the
+            # arithmetic mean hardly sees.
+            return {**report, "score": report["geometric"]}
+
+        return stage_loop(
+            "stage 3: classifier", self.cache, modules, optimiser, settings.length, do_round, record,
+            per_epoch=per_epoch(len(rows), settings.batch_size), validate=validate,
         )  # fmt: skip
 
     @cached_property
@@ -149,13 +159,14 @@ class PolicyStages:
             )  # fmt: skip
         return self._task
 
-    def _validate(self) -> dict[str, float]:
-        """Top-1 on the validation split, with the most probable positions."""
-        rows = self.cache.rows("validation")
+    def _scored(self, glances: torch.Tensor, patches: torch.Tensor) -> Report:
+        """What the classifier makes of the validation videos in the end; also the geometric mean of the true
+        class's probability, as ``geometric``."""
+        labels = self.cache.labels[self.cache.rows("validation")]
         with evaluating(self.classifier):
-            scores = self.classifier(*self._chosen_features(rows, None))[:, -1]
-        labels = self.cache.index["label"].to_numpy()[rows]
-        return {"validation": float((scores.argmax(dim=-1).cpu().numpy() == labels).mean())}
+            log_probabilities = self.classifier(glances, patches)[:, -1].log_softmax(dim=-1).cpu().numpy()
+        geometric = float(np.exp(of_label(log_probabilities, labels).mean()))
+        return {**scored(np.exp(log_probabilities), labels), "geometric": geometric}
 
     @torch.no_grad()
     def _chosen_features(

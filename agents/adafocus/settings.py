@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from agents.adafocus.patch_ppo import PPOCoefficients
@@ -12,6 +12,7 @@ from video_env.errors import InputError, require_choice, require_positive, requi
 from video_env.models.backbones import BACKBONES, BackboneName
 from video_env.models.classifiers import CLASSIFIERS, ClassifierName
 from video_env.models.optimise import OptimiserName
+from video_env.models.stopping import Length
 
 NETWORKS, RANDOM_PATCHES, POLICY, CLASSIFIER = range(4)
 """The stages' numbers."""
@@ -28,16 +29,16 @@ class NetworkTraining:
             distil (the cache's ``embedding`` of each frame is distilled into the glance network, and the
             focus network is left as it is: for focus weights that know the videos already, where no single
             frame decides the label).
-        epochs: passes over the training videos.
+        length: of the stage, watched by the loss on the validation split's frames.
         batch_size: videos per step.
         frames_per_video: frames drawn from each video in a step.
         optimiser: adamw or sgd (momentum 0.9).
-        learning_rate: falling to 0 along a cosine.
+        learning_rate: at first.
         weight_decay: the optimiser's.
     """
 
     method: Literal["classify", "distil"] = "distil"
-    epochs: int = 6
+    length: Length = field(default_factory=lambda: Length(updates=600, round=50, patience=2, falls=1))
     batch_size: int = 32
     frames_per_video: int = 12
     optimiser: OptimiserName = "adamw"
@@ -45,7 +46,7 @@ class NetworkTraining:
     weight_decay: float = 1e-4
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "frames_per_video", "learning_rate")
+        require_positive(self, "batch_size", "frames_per_video", "learning_rate")
         require_choice("method", self.method, ("classify", "distil"))
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
@@ -55,17 +56,18 @@ class RandomPatchTraining:
     """Stage 1: focus network and classifier learn from random patches; the glance network is frozen.
 
     Attributes:
-        epochs: passes over the training videos.
+        length: of the stage, watched by the classifier on random patches of the validation split, the same
+            ones in every round.
         batch_size: videos per step.
         optimiser: adamw or sgd (momentum 0.9).
-        focus_learning_rate: of the focus network, falling to 0 along a cosine.
+        focus_learning_rate: of the focus network, at first.
         learning_rate: of the classifier, likewise.
         weight_decay: the optimiser's.
         colour: largest random gain and offset of a colour channel of a video's patches, as shares of 1 and
             of white.
     """
 
-    epochs: int = 8
+    length: Length = field(default_factory=lambda: Length(updates=800, round=50, patience=2, falls=1))
     batch_size: int = 32
     optimiser: OptimiserName = "adamw"
     focus_learning_rate: float = 1e-3
@@ -74,7 +76,7 @@ class RandomPatchTraining:
     colour: tuple[float, float] = (0.2, 0.075)
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "learning_rate", "focus_learning_rate")
+        require_positive(self, "batch_size", "learning_rate", "focus_learning_rate")
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
@@ -83,10 +85,11 @@ class PolicyTraining:
     """Stage 2: the patch policy learns by PPO on PatchSelect-v0; everything else is frozen.
 
     Attributes:
-        epochs: passes over the training videos, one episode on each.
+        length: of the stage, watched by the classifier on the most probable patches of the validation split.
+            A pass over the training videos is one episode on each.
         batch_size: videos per rollout.
         inner_steps: gradient steps on each rollout, 1 as published.
-        learning_rate: Adam's.
+        learning_rate: Adam's, at first.
         reward: by name (see PatchSelect-v0).
         network: shared (positions share weights; better from a few hundred videos on) or fully_connected (as
             published).
@@ -98,7 +101,7 @@ class PolicyTraining:
             were computed, so PPO stays exact.
     """
 
-    epochs: int = 20
+    length: Length = field(default_factory=lambda: Length(updates=2000, round=40, patience=4, falls=1))
     batch_size: int = 32
     inner_steps: int = 2
     learning_rate: float = 3e-3
@@ -109,12 +112,23 @@ class PolicyTraining:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "inner_steps", "learning_rate")
+        require_positive(self, "batch_size", "inner_steps", "learning_rate")
+        if self.length.round % self.inner_steps or self.length.updates % self.inner_steps:
+            raise InputError(
+                f"inner_steps: found {self.inner_steps}, expected a divisor of the length's "
+                f"{self.length.updates} updates and of the {self.length.round} of a round"
+            )
         if self.hidden is not None:
             require_positive(self, "hidden")
         require_choice("reward", self.reward, REWARDS)
         require_choice("network", self.network, tuple(WIDTHS))
         require_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+    @property
+    def rollouts(self) -> Length:
+        """``length`` in rollouts."""
+        updates, round = self.length.updates // self.inner_steps, self.length.round // self.inner_steps
+        return replace(self.length, updates=updates, round=round)
 
     @property
     def width(self) -> int:
@@ -134,15 +148,16 @@ class ClassifierTraining:
     """Stage 3: the classifier is fine-tuned on the patches that the policy chooses.
 
     Attributes:
-        epochs: passes over the training videos.
+        length: of the stage, watched by the geometric mean of the true class's probability, with the policy's
+            patches.
         batch_size: videos per step.
         optimiser: adamw or sgd (momentum 0.9).
-        learning_rate: falling to 0 along a cosine.
+        learning_rate: at first.
         weight_decay: the optimiser's.
-        drawn: positions are drawn from the policy anew in every epoch, instead of the most probable ones.
+        drawn: positions are drawn from the policy anew in every round, instead of the most probable ones.
     """
 
-    epochs: int = 5
+    length: Length = field(default_factory=lambda: Length(updates=1000, round=20, patience=4, falls=1))
     batch_size: int = 64
     optimiser: OptimiserName = "adamw"
     learning_rate: float = 1e-3
@@ -150,7 +165,7 @@ class ClassifierTraining:
     drawn: bool = False
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch_size", "learning_rate")
+        require_positive(self, "batch_size", "learning_rate")
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
 
 
@@ -200,13 +215,18 @@ class AdaFocusSettings:
 PUBLISHED = AdaFocusSettings(
     patch_size=128, glance="mobilenet_v2", glance_size=224, glance_weights="torchvision", focus="resnet50",
     focus_weights="torchvision", classifier="gru", hidden=1024,
-    networks=NetworkTraining("classify", epochs=15, batch_size=64, frames_per_video=16, optimiser="sgd",
-                             learning_rate=0.01),
-    random_patches=RandomPatchTraining(epochs=50, batch_size=64, optimiser="sgd", focus_learning_rate=5e-4,
-                                       learning_rate=0.05, colour=(0.0, 0.0)),
-    policy=PolicyTraining(epochs=50, batch_size=64, inner_steps=1, learning_rate=3e-4,
-                          network="fully_connected", hidden=1024),
-    fine_tuning=ClassifierTraining(epochs=10, batch_size=64, optimiser="sgd", learning_rate=0.005),
+    networks=NetworkTraining(
+        "classify", Length(epochs=15), batch_size=64, frames_per_video=16, optimiser="sgd", learning_rate=0.01
+    ),
+    random_patches=RandomPatchTraining(
+        Length(epochs=50), batch_size=64, optimiser="sgd", focus_learning_rate=5e-4, learning_rate=0.05,
+        colour=(0.0, 0.0),
+    ),
+    policy=PolicyTraining(
+        Length(epochs=50), batch_size=64, inner_steps=1, learning_rate=3e-4, network="fully_connected",
+        hidden=1024,
+    ),
+    fine_tuning=ClassifierTraining(Length(epochs=10), batch_size=64, optimiser="sgd", learning_rate=0.005),
 )  # fmt: skip
 """The released settings for ActivityNet, on a cache of T = 16 candidates at 224x224."""
 
@@ -253,7 +273,9 @@ def read_settings(record: dict[str, Any], *, where: str) -> AdaFocusSettings:
         ("networks", NetworkTraining), ("random_patches", RandomPatchTraining), ("policy", PolicyTraining),
         ("fine_tuning", ClassifierTraining),
     ):  # fmt: skip
-        parts[name] = _read(kind, parts[name], where)
+        stage = dict(parts[name])
+        stage["length"] = _read(Length, stage["length"], where) if "length" in stage else None
+        parts[name] = _read(kind, stage, where)
     return _read(AdaFocusSettings, parts, where)
 
 
