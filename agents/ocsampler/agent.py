@@ -25,7 +25,7 @@ from agents.common.agent_files import AgentRecord, read_agent, understanding, wr
 from agents.common.batches import LOOKED_AT_TOGETHER, in_parts, per_epoch
 from agents.common.training_log import TrainingLog
 from agents.ocsampler.frame_budget import FrameBudget, choose_numbers
-from agents.ocsampler.networks import build_policy, ranked
+from agents.ocsampler.networks import CandidatePolicy, ranked
 from agents.ocsampler.released import ReleasedOCSampler
 from agents.ocsampler.settings import PUBLISHED, OCSamplerSettings, read_settings
 from agents.ocsampler.training import OCSamplerTraining
@@ -132,7 +132,7 @@ class OCSampler:
                 )
             )
             features = int(shape["features"]) if self.skim is None else self.skim.features
-            self.policy = build_policy(settings.policy, features, settings.hidden)
+            self.policy = CandidatePolicy(settings.policy, features, self.num_candidates, settings.hidden)
             self.budget = (
                 FrameBudget(features, self.num_candidates, settings.hidden) if settings.has_budget else None
             )

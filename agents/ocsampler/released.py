@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agents.ocsampler.networks import LinearPolicy, ranked
+from agents.ocsampler.networks import CandidatePolicy, ranked
 from video_env.errors import InputError
 from video_env.models.backbones import FrameNetwork, load_state
 from video_env.models.recognizers import Recognizer
@@ -52,7 +52,8 @@ class ReleasedOCSampler(nn.Module):
                 raise InputError(f"{name}: found {value!r}, expected an integer of at least 1")
         self.num_frames = num_frames
         self.skim = FrameNetwork("mobilenet_v2", temporal_shift=shift_div, interpolation="nearest")
-        self.policy = LinearPolicy(self.skim.features)
+        # The linear one takes any number of candidates.
+        self.policy = CandidatePolicy("linear", self.skim.features, num_candidates=num_frames)
         self.embedding = FrameNetwork("resnet50")
         self.recognizer = Recognizer(self.embedding.features, num_classes, hidden=hidden)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.ocsampler.networks import PolicyName
 from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.models.backbones import Interpolation
+from video_env.models.candidate_networks import NETWORKS, NetworkName
 from video_env.models.stopping import Length
 
 SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
@@ -31,8 +31,9 @@ class OCSamplerSettings:
             were computed with), torchvision, random, or a file of weights.
         temporal_shift: shift_div of mobilenet_v2's temporal shift; 0 for none.
         interpolation: how frames are scaled for the network: bilinear, or nearest as released.
-        policy: convolution (over time), or linear (one layer per frame, as released).
-        hidden: channels of the temporal convolutions.
+        policy: network that scores the candidates: convolution (over time), attention (of each to all), flat
+            (one layer over all, nothing shared), or linear (one layer per frame, as released).
+        hidden: features of each candidate inside that network.
         reward: quality whose gain over the baseline is rewarded, by name (see FrameSelect-v0).
         estimator: of the policy gradient: sampled (as published), or exact (the expected reward over
             all sets of N frames, beyond the paper; where the cache has the subset table).
@@ -57,7 +58,7 @@ class OCSamplerSettings:
     skim_weights: str = "cache"
     temporal_shift: int = 0
     interpolation: Interpolation = "bilinear"
-    policy: PolicyName = "convolution"
+    policy: NetworkName = "convolution"
     hidden: int = 32
     reward: str = "confidence"
     estimator: Literal["sampled", "exact"] = "sampled"
@@ -88,7 +89,7 @@ class OCSamplerSettings:
                 raise InputError(f"{name}: found {value}, expected a number of at least 0")
         for name, allowed in (
             ("skim", ("cached", "small_skim", "mobilenet_v2")), ("estimator", ("sampled", "exact")),
-            ("optimiser", ("adam", "sgd")), ("policy", ("convolution", "linear")),
+            ("optimiser", ("adam", "sgd")), ("policy", NETWORKS),
             ("interpolation", ("bilinear", "nearest")),
         ):  # fmt: skip
             require_choice(name, getattr(self, name), allowed)

@@ -1,6 +1,6 @@
 """What a page says of the code: the ``source`` role and the ``docstring`` directive.
 
-The role, as in {source}`agents/ocsampler/networks.py::LinearPolicy`, names a file of the repository and
+The role, as in {source}`agents/ocsampler/networks.py::CandidatePolicy`, names a file of the repository and
 something that is defined in it; one that is not there is a warning. The directive shows a docstring, which
 is Markdown, as part of the page: ``{docstring} video_env.data.demo`` or ``{docstring} package.module:Name``.
 """
