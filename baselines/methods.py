@@ -307,7 +307,10 @@ def point_of(file: Path, cache: Cache, *, device: str = "auto") -> dict[str, Any
     return {
         "setting": settings.setting(cache), "environment": settings.environment_id, "policy": policy,
         "options": settings.environment_options(cache), "cache": cache,
-        "training": Training.of(record.training_seconds, asdict(settings) | record.tuned.record()),
+        "training": Training.of(
+            record.training_seconds, asdict(settings) | record.tuned.record(), history=record.history,
+            ended=record.ended,
+        ),
     }  # fmt: skip
 
 

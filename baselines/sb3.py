@@ -1,22 +1,17 @@
-"""Stable-Baselines3's algorithms on the environments: which can act where, training, saved models."""
+"""Stable-Baselines3's algorithms on the environments: which can act where, how they are built and act."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
 from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
-from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import NormalActionNoise
-from tqdm import tqdm
 
 import video_env  # noqa: F401  (registers the environments)
 from baselines.tuned import Tuned, read_tuned
@@ -24,10 +19,8 @@ from baselines.vec_env import StableBaselinesVecEnv
 from video_env.cache.store import Cache
 from video_env.envs.costs import gflops_of_all_frames, gflops_of_all_patches, relative_cost
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
-from video_env.evaluation.labels import point_label
 from video_env.evaluation.patch_sizes import patch_setting
 from video_env.evaluation.protocols import LooksAt
-from video_env.files import delete
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
@@ -40,7 +33,6 @@ EnvironmentName = Literal[
 
 ONE_STEP, SEQUENTIAL, PATCHES, ANY_POINT = get_args(EnvironmentName)
 _SUFFIX = {ONE_STEP: ", one step", SEQUENTIAL: ", sequential", PATCHES: ", patches", ANY_POINT: ", any point"}
-_EVALUATED_VIDEOS = 1000
 
 
 @dataclass(frozen=True)
@@ -94,12 +86,18 @@ class SB3Settings:
         allow_exit: let the policy stop before the last frame, for patches.
         reward: by name; by default confidence for frames, contrast for patches, and increment for
             patches with stops.
-        steps: environment steps in all; tuned by default.
+        steps: most environment steps; tuned by default.
         num_envs: environments that run side by side; tuned by default.
         hyperparameters: arguments of the algorithm, such as learning_rate, instead of the tuned ones.
         evaluate_every: environment steps between evaluations on the validation split (all its videos, or
-            1000 of them), by Stable-Baselines3's EvalCallback: it logs the mean return, and keeps the best
-            model as best_model.zip and all returns as evaluations.npz in the log folder; 0 for none.
+            1000 of them), by Stable-Baselines3's EvalCallback, which logs the mean return, and keeps all
+            returns as evaluations.npz in the log folder. The model with the best mean return stays. By
+            default a fiftieth of ``steps``; 0 for none: a fixed length, as where the cache has no validation
+            split.
+        patience: evaluations without a better mean return that end the training; none counts while the policy
+            is no better than a guess. 0 for a fixed length, of which the best model stays.
+        min_evaluations: the first evaluations, which count in no case.
+        seconds: most seconds of training; 0 for no limit. With one the result depends on the machine.
         seed: decides the initial weights and every draw.
     """
 
@@ -113,7 +111,10 @@ class SB3Settings:
     steps: int | None = None
     num_envs: int | None = None
     hyperparameters: dict[str, bool | int | float | str] = field(default_factory=dict)
-    evaluate_every: int = 0
+    evaluate_every: int | None = None
+    patience: int = 10
+    min_evaluations: int = 5
+    seconds: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -125,8 +126,11 @@ class SB3Settings:
         given = [name for name in ("steps", "num_envs") if getattr(self, name) is not None]
         require_positive(self, "num_frames", *given)
         require_seed(self.seed)
-        if self.evaluate_every < 0:
-            raise InputError(f"evaluate_every: found {self.evaluate_every}, expected 0 or more")
+        for name in ("evaluate_every", "patience", "min_evaluations", "seconds"):
+            if not 0 <= (getattr(self, name) or 0) < np.inf:
+                raise InputError(f"{name}: found {getattr(self, name)}, expected 0 or more")
+        if self.evaluate_every == 0:
+            require_unused(self, "patience", "min_evaluations", "seconds", because="evaluate_every 0")
         if self.environment_id == ONE_STEP:
             fixed = f"{ONE_STEP}, where N is fixed"
             require_unused(self, "cost_per_gflop", "cost_of_all_frames", because=fixed)
@@ -230,43 +234,6 @@ def hyperparameter_names(algorithm: str) -> tuple[str, ...]:
     return tuple(sorted({*plain, *(name for name in optional if name in there)}))
 
 
-def train_sb3(
-    cache: Cache, settings: SB3Settings, *, device: str = "auto", log_folder: Path | None = None
-) -> BaseAlgorithm:
-    """Train an algorithm on the cache's training videos; save it with its own ``save``.
-
-    Args:
-        cache: the videos.
-        settings: of the algorithm and its training.
-        device: auto, cpu, cuda:0, ...
-        log_folder: for progress.csv, TensorBoard's events, and what evaluations write.
-
-    Raises:
-        InputError: a hyperparameter's value is refused, or there is no folder for evaluations.
-    """
-    if settings.evaluate_every and log_folder is None:
-        raise InputError("evaluate_every: expected a log_folder for best_model.zip and evaluations.npz")
-    tuned = settings.tuned()
-    model = build(cache, settings, tuned, device, make_environments(cache, settings, "train", tuned.num_envs))
-    label = point_label(settings.title(), settings.setting(cache))
-    callbacks: list[BaseCallback] = [_Progress(tuned.steps, label)]
-    if log_folder is None:
-        model.set_logger(Logger(folder=None, output_formats=[]))  # SB3's own leaves a temporary folder
-    else:
-        for name in ("progress.csv", "best_model.zip", "evaluations.npz"):
-            delete(log_folder / name)  # of an earlier training; or a link, which would be written through
-        model.set_logger(configure(str(log_folder), ["csv", "tensorboard"]))
-        if settings.evaluate_every:
-            callbacks.append(_evaluation(cache, settings, tuned.num_envs, log_folder))
-    try:
-        model.learn(tuned.steps, callback=callbacks)
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise InputError(f"{log_folder}: logs cannot be written: {error.strerror or error}") from error
-    return model
-
-
 def build(
     cache: Cache,
     settings: SB3Settings,
@@ -322,19 +289,6 @@ def make_environments(
     return StableBaselinesVecEnv(env, videos)
 
 
-def _evaluation(cache: Cache, settings: SB3Settings, num_envs: int, folder: Path) -> EvalCallback:
-    """One deterministic episode on each video of the validation split, or on 1000 of them."""
-    rows = cache.rows("validation")
-    rows = rows[:: -(-len(rows) // _EVALUATED_VIDEOS)]
-    env = make_environments(cache, settings, "validation", len(rows), list(cache.index["video"].iloc[rows]))
-    env.seed(settings.seed)
-    kind = MaskableEvalCallback if settings.algorithm == "maskable-ppo" else EvalCallback
-    return kind(
-        env, n_eval_episodes=len(rows), eval_freq=max(settings.evaluate_every // num_envs, 1),
-        log_path=str(folder), best_model_save_path=str(folder), deterministic=True, verbose=0,
-    )  # fmt: skip
-
-
 class SB3Policy:
     """A trained Stable-Baselines3 model with what the evaluation needs to know of it.
 
@@ -377,24 +331,3 @@ def _policy_gflops(model: BaseAlgorithm) -> float:
     with counted_gflops() as gflops:
         model.predict(observation, deterministic=True)
     return gflops()
-
-
-class _Progress(BaseCallback):
-    """A progress bar in environment steps, with the mean return."""
-
-    def __init__(self, steps: int, name: str) -> None:
-        super().__init__()
-        self._bar = tqdm(total=steps, desc=name, unit="step", mininterval=1)
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self._bar.n = min(self.num_timesteps, self._bar.total)
-        if self.model.ep_info_buffer:
-            mean = np.mean([episode["r"] for episode in self.model.ep_info_buffer])
-            self._bar.set_postfix({"return": f"{mean:.3f}"}, refresh=False)
-        self._bar.update(0)
-
-    def _on_training_end(self) -> None:
-        self._bar.close()

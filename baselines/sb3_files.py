@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -22,7 +21,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
-from baselines.sb3 import SB3Settings, build, make_environments, train_sb3
+from baselines.sb3 import SB3Settings, build, make_environments
+from baselines.sb3_training import SB3Training, train_sb3
 from baselines.tuned import Tuned, tuned_from
 from video_env.cache.store import Cache
 from video_env.envs.costs import describe_relative_cost
@@ -30,6 +30,7 @@ from video_env.errors import InputError
 from video_env.files import alone, sha256_of, write_bytes
 from video_env.models.backbones import load_state
 from video_env.models.optimise import seeded
+from video_env.models.stopping import Ended
 from video_env.models.tensors import read_tensors
 from video_env.settings import difference
 
@@ -52,6 +53,7 @@ class SB3Record:
         trained_on: tells the data apart that it was trained on.
         sees: the sources of what it sees (``Cache.sources``).
         training_seconds: that its training took.
+        history, ended: of its training, see ``SB3Training``.
     """
 
     sha256: str
@@ -61,20 +63,20 @@ class SB3Record:
     trained_on: str
     sees: dict[str, dict[str, Any]]
     training_seconds: float
+    history: list[dict[str, float]]
+    ended: Ended
 
 
-def save_sb3(
-    model: BaseAlgorithm, settings: SB3Settings, file: Path, *, trained_on: str, sees: Any, seconds: float
-) -> None:
+def save_sb3(training: SB3Training, settings: SB3Settings, file: Path, *, trained_on: str, sees: Any) -> None:
     """Write a model with Stable-Baselines3's ``save``, and then the record that makes it count.
 
     Args:
-        model: trained with the settings.
+        training: with the settings; its model is written.
         settings: of the algorithm and its training.
         file: the .zip; the record goes beside it.
-        trained_on, sees, seconds: see ``SB3Record``.
+        trained_on, sees: see ``SB3Record``.
     """
-    data = io.BytesIO()
+    data, model = io.BytesIO(), training.model
     model.save(data)
     record = {
         "sha256": write_bytes(file, data.getvalue()),
@@ -83,7 +85,9 @@ def save_sb3(
         "shapes": _shapes(model.observation_space, model.action_space),
         "trained_on": trained_on,
         "sees": sees,
-        "training_seconds": seconds,
+        "training_seconds": training.seconds,
+        "history": training.history,
+        "ended": training.ended,
     }
     write_bytes(file.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
@@ -116,10 +120,8 @@ def train_to_file(cache: Cache, settings: SB3Settings, file: Path, *, device: st
             tqdm.write(f"{file}: unfinished, there is no record that belongs to it; it is trained anew")
         if (cost := settings.cost_of_all_frames) is not None:
             tqdm.write(f"{file}: {describe_relative_cost(cost, settings.all_frames_gflops(cache))}")
-        begun = time.perf_counter()
-        model = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
-        seconds = time.perf_counter() - begun
-        save_sb3(model, settings, file, trained_on=trained_on, sees=sees, seconds=seconds)
+        training = train_sb3(cache, settings, device=device, log_folder=file.with_suffix(""))
+        save_sb3(training, settings, file, trained_on=trained_on, sees=sees)
 
 
 def _training(settings: SB3Settings, tuned: Tuned, trained_on: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ class StableBaselinesVecEnv(VecEnv):
     """A Gymnasium vector environment as a Stable-Baselines3 ``VecEnv``.
 
     Batches go through as they are, with no loop over the environments; only those whose episode ended
-    get an entry in ``infos``: ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` with
-    its return ``r``, length ``l`` and time ``t``, as Stable-Baselines3's ``Monitor`` writes it.
+    get an entry in ``infos``: ``terminal_observation``, ``TimeLimit.truncated``, ``episode`` with its
+    return ``r``, length ``l`` and time ``t``, as Stable-Baselines3's ``Monitor`` writes it, and
+    ``is_success``: whether the video was recognised (``info["correct"]``, where there is such).
 
     A ``VecEnv`` returns the next episode's first observation in the step that ends the last one. So do
     environments that reset in the same step, as ours. Of all others those that ended are reset here, by
@@ -76,6 +77,7 @@ class StableBaselinesVecEnv(VecEnv):
         ended = np.flatnonzero(done)
         if ended.size:
             last: Any = info["final_obs"] if self._same_step else observation
+            correct = (info["final_info"] if self._same_step else info).get("correct")
             for index in ended:
                 infos[index] = {
                     "terminal_observation": last[index] if self._same_step else _row(last, index),
@@ -86,6 +88,8 @@ class StableBaselinesVecEnv(VecEnv):
                         "t": time.time() - self._started,
                     },
                 }
+                if correct is not None:
+                    infos[index]["is_success"] = bool(correct[index])
             if not self._same_step:
                 observation = self._reset_ended(observation, done)
             self._returns[done], self._lengths[done] = 0, 0

@@ -26,8 +26,9 @@ from agents.adafocus_v2.settings import AdaFocusV2Settings
 from agents.ocsampler.agent import OCSampler
 from agents.ocsampler.set_probability import all_sets, log_probability_of_all_sets, log_set_probability
 from agents.ocsampler.settings import OCSamplerSettings
-from baselines.sb3 import SB3Settings, train_sb3
+from baselines.sb3 import SB3Settings
 from baselines.sb3_files import load_sb3
+from baselines.sb3_training import train_sb3
 from tests.conftest import interrupt_after, write_cache, write_patch_cache
 from tests.golden import checks
 from video_env.cache.derive import derive
@@ -228,7 +229,7 @@ def test_stable_baselines(tmp_path: Path, cache: Cache, algorithm: Any) -> None:
         num_envs=16,
         hyperparameters={"n_steps": 4, "batch_size": 32, "n_epochs": 1},
     )
-    model = train_sb3(on, settings, device=DEVICE)
+    model = train_sb3(on, settings, device=DEVICE).model
     assert model.device.type == DEVICE
     model.save(tmp_path / "there.zip")
     here = load_sb3(settings, tmp_path / "there.zip", on, device="cpu")

@@ -21,8 +21,9 @@ from agents.ocsampler.set_probability import (
 )
 from agents.ocsampler.settings import OCSamplerSettings
 from agents.ocsampler.training_videos import random_in_segments
-from baselines.sb3 import SB3Policy, SB3Settings, train_sb3
+from baselines.sb3 import SB3Policy, SB3Settings
 from baselines.sb3_files import train_to_file
+from baselines.sb3_training import train_sb3
 from tests.conftest import interrupt_after, write_known_cache
 from tests.entries import saved
 from video_env.cache.store import Cache, read_meta, write_meta
@@ -145,7 +146,7 @@ def test_saved_agents_come_back(tmp_path: Path, known_cache: Cache) -> None:
 
 def test_a_saved_model_chooses_what_the_trained_one_chose(tmp_path: Path, known_cache: Cache) -> None:
     settings = SB3Settings(steps=2048, num_envs=16, hyperparameters={"batch_size": 64})
-    trained = SB3Policy(train_sb3(known_cache, settings, device="cpu"))
+    trained = SB3Policy(train_sb3(known_cache, settings, device="cpu").model)
     train_to_file(known_cache, settings, tmp_path / "ppo.zip", device="cpu")
     policy = saved(tmp_path / "ppo.zip", known_cache).policy
     observation = {"video": np.arange(400)[:, None], "selected": np.zeros((400, 6), np.int8)}

@@ -21,8 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.policies import SelectionActorCriticPolicy, SelectionSACPolicy
-from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings, train_sb3
+from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings
 from baselines.sb3_files import load_sb3, train_to_file
+from baselines.sb3_training import train_sb3
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
 from tests.conftest import write_known_patch_cache, write_patch_cache
@@ -54,7 +55,7 @@ def known_patches(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 def on_test(cache: Cache, settings: SB3Settings) -> tuple[float, float]:
     """Accuracy and mean number of frames of what was learned."""
-    policy = SB3Policy(train_sb3(cache, settings, device="cpu"))
+    policy = SB3Policy(train_sb3(cache, settings, device="cpu").model)
     entry = Entry("m", "", "", {}, 0, settings.environment_id, policy, settings.environment_options(cache))
     table = evaluate(entry, cache, "test")
     return float(table["correct"].mean()), float(table["frames"].mean())
