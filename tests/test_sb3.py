@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from baselines.features import CandidateFeatures, GlanceFeatures
 from baselines.policies import SelectionActorCriticPolicy, SelectionSACPolicy
 from baselines.sb3 import ALGORITHMS, SB3Policy, SB3Settings
-from baselines.sb3_files import load_sb3, train_to_file
+from baselines.sb3_files import train_to_file
 from baselines.sb3_training import train_sb3
 from baselines.tuned import FOLDER, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
@@ -269,25 +269,6 @@ def test_evaluation_callback_and_tensorboard(tmp_path: Path) -> None:
     events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents.*")).parent)).Reload()
     assert {"rollout/ep_rew_mean", "eval/mean_reward", "train/loss"} <= set(events.Tags()["scalars"])
     assert events.Scalars("eval/mean_reward")[0].value == pytest.approx(np.mean(rewards))
-
-
-@pytest.mark.parametrize("algorithm", ["ppo", "maskable-ppo"])
-def test_training_is_evaluated_on_the_validation_split(tmp_path: Path, algorithm: str) -> None:
-    cache = Cache(PACKAGED_CACHE)
-    settings = SB3Settings(algorithm, steps=256, num_envs=16, evaluate_every=256)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="expected a log_folder"):
-        train_sb3(cache, settings, device="cpu")
-    train_sb3(cache, settings, device="cpu", log_folder=tmp_path)
-    recorded = np.load(tmp_path / "evaluations.npz")
-    best = load_sb3(settings, tmp_path / "best_model.zip", cache, "cpu")
-    options = settings.environment_options(cache)
-    entry = Entry("m", "", "", {}, 0, settings.environment_id, SB3Policy(best), options)
-    table = evaluate(entry, cache, "validation")
-    # A return is the gain in confidence over the uniform prediction, with λ = 0.
-    nothing = float(np.float16(1 / len(cache.classes)))  # as the subset table holds it
-    gains = table["confidence"] - nothing
-    assert sorted(recorded["results"][0]) == pytest.approx(sorted(gains), abs=1e-6)
-    assert (tmp_path / "progress.csv").read_text().count("eval/mean_reward") == 1
 
 
 def rl_zoo(folder: Path, algorithm: str, environment: str, *more: str) -> str:
