@@ -107,7 +107,7 @@ class PatchSizes:
 
     Attributes:
         patch_sizes: sides of patches in pixels of the cache's frames, one point on the curve each; by default
-            that of the cache's patches, or 24, 36 and 48 where it has none.
+            that of the cache's patches, or 36 where it has none.
     """
 
     patch_sizes: tuple[int, ...] = ()

@@ -105,7 +105,7 @@ class AdaFocusSizes:
         training: what the trainings share.
     """
 
-    patch_sizes: tuple[int, ...] = (24, 36, 48)
+    patch_sizes: tuple[int, ...] = (36,)
     training: AdaFocusSettings = field(default_factory=AdaFocusSettings)
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ class AdaFocusV2Sizes:
         training: what the trainings share.
     """
 
-    patch_sizes: tuple[int, ...] = (36, 48)
+    patch_sizes: tuple[int, ...] = (36,)
     exit_sizes: tuple[int, ...] = (36,)
     exit_shares: tuple[float, ...] = (0.9, 0.75, 0.6, 0.5)
     rule: ExitRule = DEFAULT_EXIT

@@ -14,8 +14,8 @@ def patch_setting(cache: Cache) -> dict[str, int]:
     return {"patch_size": int(size)} if size else {}
 
 
-DEFAULT_SIZES = (24, 36, 48)
-"""For caches without patches where none is asked for: a quarter to half of the built-in videos' frames."""
+DEFAULT_SIZES = (36,)
+"""For caches without patches where none is asked for: a seventh of the built-in videos' frames."""
 
 
 def sizes_to_choose(cache: Cache, asked: tuple[int, ...]) -> tuple[int, ...]:
