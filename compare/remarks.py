@@ -8,10 +8,12 @@ from collections.abc import Collection, Iterable, Iterator
 
 import pandas as pd
 
+from compare.trainings import still_improving
 from video_env.evaluation.budget import LARGE_GAP, guess
 from video_env.evaluation.labels import method_labels, point_label
 from video_env.evaluation.metrics import bootstrap_interval
 from video_env.evaluation.results import Point, at_setting, by_point, selects_patches
+from video_env.models.stopping import at_chance
 
 FEW_FRAMES = 0.05
 """A policy with fewer frames per video on average takes none, by and large."""
@@ -23,9 +25,11 @@ def remarks(
     """One line for each of these, as far as it is found:
 
     1. a learned method that is no better than a guess without looking (``budget.guess``): the 95% interval of
-       its top-1 reaches down to it, or no look at the validation split was above it; seed by seed;
+       its top-1 reaches down to it, or no look at the validation split was clearly above it
+       (``stopping.at_chance``); seed by seed;
     2. a policy that takes no frame in most videos, or fewer than 0.05 per video;
-    3. a method that is more than 10 points better on training videos than on those tested;
+    3. a method that is more than 10 points better on training videos than on those tested, with the
+       recognizer's own gap: it was trained on the same videos, so a method that chooses perfectly has it too;
     4. a training that was ended by its limit while it still improved on the validation split;
     5. methods that were tested with other seeds than most.
 
@@ -61,7 +65,7 @@ def _guessing(points: Named, chance: float, learning: pd.DataFrame | None) -> It
             looks = _of_training(learning, point, seed)
             if low <= chance:
                 found[seed] = f"{correct.mean():.3f} ({low:.3f}-{high:.3f})"
-            elif looks is not None and looks["validation"].max() <= chance:
+            elif looks is not None and at_chance(looks["validation"].max(), chance):
                 found[seed] = f"{correct.mean():.3f} (at most {looks['validation'].max():.3f} on validation)"
         if found:
             yield (
@@ -90,10 +94,12 @@ def _memorising(points: Named) -> Iterator[str]:
     for name, _, rows in points:
         trained = rows.groupby("seed")["top1_train"].first().mean()
         tested = rows["correct"].mean()
+        recognizer = rows.groupby("seed")["recognizer_gap"].first().mean()
+        own = "" if pd.isna(recognizer) else f"; the recognizer on all frames has {100 * recognizer:.0f}"
         if trained - tested > LARGE_GAP:
             yield (
                 f"{name}: a gap of {100 * (trained - tested):.0f} points between training videos "
-                f"({trained:.3f}) and the {rows['split'].iloc[0]} split ({tested:.3f})"
+                f"({trained:.3f}) and the {rows['split'].iloc[0]} split ({tested:.3f}){own}"
             )
 
 
@@ -117,13 +123,10 @@ def _limited(
 
 
 def _still_improved(looks: pd.DataFrame | None) -> bool:
-    """Whether the best look at the validation split lies in the last quarter of the time; True where none is
-    known."""
-    if looks is None:
-        return True
+    if looks is None or len(looks) < 2:
+        return False
     score = looks["score" if "score" in looks and looks["score"].notna().all() else "validation"]
-    best = int(score.to_numpy().argmax())
-    return bool(looks["seconds"].iloc[best] > 0.75 * looks["seconds"].max())
+    return still_improving(score.tolist())
 
 
 def _of_training(learning: pd.DataFrame | None, point: Point, seed: int) -> pd.DataFrame | None:

@@ -81,9 +81,14 @@ class TrainingRecord:
         if at_chance(self.best_validation, guess):
             return f"it ended {ended} without having left chance"
         scores = [row.get("score", row["validation"]) for row in self.history]
-        last = -(-len(scores) // 4)
-        gained = max(scores) - max(scores[:-last])
-        return f"it ended {ended}, still improving" if gained > SETTLED else ""
+        return f"it ended {ended}, still improving" if still_improving(scores) else ""
+
+
+def still_improving(scores: Sequence[float]) -> bool:
+    """Whether the last quarter of the looks at the validation split, at least two, gained more than
+    ``SETTLED``."""
+    last = -(-len(scores) // 4)
+    return max(scores) - max(scores[:-last]) > SETTLED
 
 
 def read_trainings(files: Iterable[Path]) -> list[TrainingRecord]:

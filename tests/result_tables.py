@@ -54,6 +54,7 @@ def table(
     videos: int = 400,
     noise: int = 0,
     train: float = float("nan"),
+    own_gap: float = float("nan"),
     recognizer: str = "r",
     ends: tuple[float, float] = (1.0, 12.0),
 ) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def table(
                     "correct": correct, "confidence": 0.5, "gflops": gflops, "frames": frames,
                     "selected": [[0]] * videos, "scores": [[0.5, 0.5]] * videos,
                     "videos_per_second": speed * (1 + 0.01 * seed),
-                    "training_seconds": seconds * (1 + 0.01 * seed), "top1_train": train,
+                    "training_seconds": seconds * (1 + 0.01 * seed), "top1_train": train, "recognizer_gap": own_gap,
                     "recognizer": recognizer, "one_frame_gflops": ends[0], "all_frames_gflops": ends[1],
                     "machine": "a processor",
                 }

@@ -371,6 +371,10 @@ def test_a_learned_method_is_tested_on_training_videos_too(
     without = evaluate(replace(learned, training=NO_TRAINING), cache, "test")
     assert without["top1_train"].isna().all()
     assert np.isnan(summarise(without)["train_test_gap"].iloc[0])
+    # The recognizer's own gap, on all frames.
+    everything = cache["subset_prediction"][:][:, -1] == cache.labels
+    own = everything[trained].mean() - everything[cache.rows("test")].mean()
+    assert found["recognizer_gap"].unique() == pytest.approx([own])
     # What all tables say of the comparison: the recognizer on one candidate, and on all twelve.
     costs = {name: evaluate(entry("uniform", cache, "test", n), cache, "test")["gflops"].iloc[0]
              for name, n in (("one_frame_gflops", 1), ("all_frames_gflops", 12))}  # fmt: skip

@@ -70,12 +70,14 @@ def test_a_policy_that_takes_no_frame_is_said(setting: dict[str, float], patches
 
 
 def test_a_large_gap_is_said_and_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    learned = table("learned", {"num_frames": 2}, 0.75, 1, seconds=5, train=0.99, title="By heart")
+    learned = table(
+        "learned", {"num_frames": 2}, 0.75, 1, seconds=5, train=0.99, own_gap=0.08, title="By heart"
+    )
     summary = write_summary(join(GOOD, learned), tmp_path)
     printed = capsys.readouterr().out
     assert (
-        "\nBy heart, N = 2: a gap of 24 points between training videos (0.990) and the test split (0.750)\n"
-        in printed
+        "\nBy heart, N = 2: a gap of 24 points between training videos (0.990) and the test split (0.750); "
+        "the recognizer on all frames has 8\n" in printed
     )
     assert printed.count("a gap of") == 1
     assert "0.990 +0.240 !" in printed
@@ -86,7 +88,8 @@ def test_a_large_gap_is_said_and_marked(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_training_that_its_limit_ended_is_said_where_it_still_improved() -> None:
-    """The best of the looks of seed 0 is the last one, that of seed 1 the second of four."""
+    """The best of the looks of seed 0 is the last one, that of seed 1 the second of four. Nothing is said where
+    nothing is known."""
     named = {"method": "good", "title": "Good", "family": "", "num_frames": 1}
     training = pd.DataFrame({**named, "seed": [0, 1, 2], "ended": ["limit", "limit", "patience"]})
     looks = [(0, 1, 0.7), (0, 2, 0.8), (1, 1, 0.7), (1, 2, 0.9), (1, 3, 0.8), (1, 4, 0.8), (2, 1, 0.9)]
@@ -95,7 +98,9 @@ def test_a_training_that_its_limit_ended_is_said_where_it_still_improved() -> No
     )
     said = "Good, N = 1: its training ended at its limit while it still improved on validation"
     assert remarks(GOOD, training, learning) == [f"{said} in seed 0"]
-    assert remarks(GOOD, training) == [f"{said} in seeds 0, 1"]
+    assert remarks(GOOD, training) == []
+    late = learning.assign(validation=0.7 + learning["seconds"] / 20)
+    assert remarks(GOOD, training, late) == [f"{said} in seeds 0, 1"]
     # The score decides where there is one: it also counts what the method pays for.
     assert remarks(GOOD, training, learning.assign(score=-learning["seconds"])) == []
 

@@ -37,7 +37,8 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
         where speeds were measured also ``videos_per_second_low``, ``videos_per_second_high``,
         ``speed_over_all_frames`` and ``speed_note``, all different notes of the seeds;
         ``top1_train``, a learned method's top-1 on training videos, and ``train_test_gap``, by how much that
-        is more than ``top1``; missing for what is not learned;
+        is more than ``top1``; missing for what is not learned; ``recognizer_gap``, the same of the recognizer
+        on all frames of these videos;
         ``share_of_oracle_gain`` (see ``oracle_gain``), missing for patches;
         ``difference_to_uniform`` with ``_low`` and ``_high``: top-1 minus the top-1 of uniform frames (and of
         all frames) at equal GFLOPs, on the same seeds and videos (see ``differences``). It is missing where
@@ -70,6 +71,7 @@ def summarise(results: pd.DataFrame, metric: Metric = "top1") -> pd.DataFrame:
                 "training_seconds": group.groupby("seed")["training_seconds"].first().mean(),
                 "top1_train": (trained := group.groupby("seed")["top1_train"].first().mean()),
                 "train_test_gap": trained - correct.mean(),
+                "recognizer_gap": group.groupby("seed")["recognizer_gap"].first().mean(),
             }
         )
     summary = pd.DataFrame(rows)

@@ -14,7 +14,7 @@ import pandas as pd
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
 from video_env.evaluation.protocols import Entry, LooksAt, Policy, Recognition
-from video_env.evaluation.reference import frames_gflops, recognizer_of
+from video_env.evaluation.reference import all_frames_top1, frames_gflops, recognizer_of
 from video_env.models.device import machine_name
 from video_env.models.verdicts import Verdicts
 
@@ -62,7 +62,7 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
             **more,
             "videos_per_second": np.nan,
             "training_seconds": entry.training.seconds,
-            "top1_train": training_top1(entry, cache),
+            **_on_training_videos(entry, cache, reference, split),
             "recognizer": recognizer_of(reference),
             "one_frame_gflops": frames_gflops(reference, 1),
             "all_frames_gflops": frames_gflops(reference, reference.num_candidates),
@@ -71,22 +71,28 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
     )
 
 
-def training_top1(entry: Entry, cache: Cache) -> float:
-    """Top-1 of a learned method on videos that it was trained on: those of the split ``train``, or 400 of
-    them, drawn once and the same for every method.
-
-    Args:
-        entry: the method at a setting.
-        cache: that it acts on.
-
-    Returns:
-        The top-1; NaN for what is not learned, and where the cache has no such split.
-    """
+def _on_training_videos(entry: Entry, cache: Cache, reference: Cache, split: str) -> dict[str, float]:
+    """A learned method's top-1 on training videos, and by how much the recognizer is better there, on all
+    frames; both missing for what is not learned, and where the cache has no training videos."""
     if not entry.training.seconds or not (cache.index["split"] == "train").any():
-        return float("nan")
+        return {"top1_train": float("nan"), "recognizer_gap": float("nan")}
+    rows = training_videos(cache)
+    trained, tested = (all_frames_top1(reference, of) for of in (rows, cache.rows(split)))
+    return {"top1_train": top1_on(entry, cache, rows), "recognizer_gap": trained - tested}
+
+
+def training_videos(cache: Cache) -> np.ndarray:
+    """int64 rows of the videos that learned methods are tested on beside those of the split: the split
+    ``train``, or 400 of it, drawn once."""
     rows = cache.rows("train")
-    if len(rows) > TRAINING_VIDEOS:  # drawn, since every fourth might always be of the same classes
-        rows = np.sort(np.random.default_rng(0).choice(rows, TRAINING_VIDEOS, replace=False))
+    if len(rows) <= TRAINING_VIDEOS:
+        return rows
+    # Every fourth might always be of the same classes.
+    return np.sort(np.random.default_rng(0).choice(rows, TRAINING_VIDEOS, replace=False))
+
+
+def top1_on(entry: Entry, cache: Cache, rows: np.ndarray) -> float:
+    """A method's top-1 on these training videos."""
     if entry.environment is None:
         return float((_said(entry, cache, rows).probabilities.argmax(axis=-1) == cache.labels[rows]).mean())
     return float(_episodes(entry, cache, "train", rows)["correct"].astype(float).mean())

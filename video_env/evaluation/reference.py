@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 
-from video_env.cache.store import Cache
+import numpy as np
 
+from video_env.cache.store import Cache
+from video_env.models.verdicts import Verdicts
+
+TOGETHER = 512
+"""Videos whose features are in memory at once."""
 NO_RECOGNIZER = "none"
 """Of a cache without one, such as that of a released system with networks of its own."""
 
@@ -21,6 +26,17 @@ def recognizer_of(cache: Cache) -> str:
         return NO_RECOGNIZER
     source = cache.meta["arrays"].get("embedding", {}).get("source", {})
     return hashlib.sha256(json.dumps([weights, source], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_frames_top1(cache: Cache, rows: np.ndarray) -> float:
+    """The recognizer's top-1 on all candidates of these videos; NaN where the cache has none."""
+    if recognizer_of(cache) == NO_RECOGNIZER:
+        return float("nan")
+    verdicts, right = Verdicts(cache, rows), 0
+    for video in np.array_split(np.arange(len(rows)), -(-len(rows) // TOGETHER)):
+        every = np.ones((len(video), cache.num_candidates), bool)
+        right += int((verdicts.probabilities(video, every).argmax(axis=1) == verdicts.labels[video]).sum())
+    return right / len(rows)
 
 
 def frames_gflops(cache: Cache, num_frames: int) -> float:

@@ -23,6 +23,7 @@ A result table has one row per video:
 | `speed_over_all_frames` | over that of the recognizer's network on all candidates, in the same rounds |
 | `training_seconds` | time of the method's own training |
 | `top1_train` | a learned method's top-1 on training videos (at most 400), the same in all rows of a point |
+| `recognizer_gap` | likewise, by how much the recognizer is better on these training videos, on all frames |
 | `recognizer` | fingerprint of the comparison's recognizer, which all tables of one seed must share |
 | `one_frame_gflops`, `all_frames_gflops` | the recognizer's cost of one candidate, and of all of them |
 | `machine` | where it was tested; speeds of different machines are not compared |
@@ -52,7 +53,7 @@ COLUMNS = frozenset({
     "confidence", "labels", "gflops", "frames", "selected", "patches", "exit_after", "scores",
     "videos_per_second", "videos_per_second_low", "videos_per_second_high", "speed_note",
     "speed_over_all_frames", "training_seconds", "machine", "source", "top1_train", "recognizer",
-    "one_frame_gflops", "all_frames_gflops",
+    "recognizer_gap", "one_frame_gflops", "all_frames_gflops",
     # Of what is made of result tables: summary, areas, trainings, learning.
     "seeds", "top1", "top1_low", "top1_high", "mean_average_precision", "mean_average_precision_low",
     "mean_average_precision_high", "share_of_oracle_gain", "difference_to_uniform",
@@ -66,8 +67,8 @@ COLUMNS = frozenset({
 
 NEEDED = (
     "method", "title", "family", "seed", "split", "data", "video", "labels", "correct", "gflops", "frames",
-    "scores", "videos_per_second", "training_seconds", "top1_train", "recognizer", "one_frame_gflops",
-    "all_frames_gflops",
+    "scores", "videos_per_second", "training_seconds", "top1_train", "recognizer_gap",
+    "recognizer", "one_frame_gflops", "all_frames_gflops",
 )  # fmt: skip
 
 
