@@ -56,9 +56,18 @@ class TrainingRecord:
     history: tuple[dict[str, float], ...] = ()
 
     @property
+    def best(self) -> dict[str, float]:
+        """The look with the best score, whose networks are kept; empty without a look.
+
+        A method that pays for frames may be most accurate before it has learned to save any, so accuracy
+        alone does not say which look that is.
+        """
+        return max(self.history, key=lambda row: row.get("score", row["validation"]), default={})
+
+    @property
     def best_validation(self) -> float:
-        """Of all looks, the highest top-1 on the validation split; NaN without one."""
-        return max((row["validation"] for row in self.history), default=math.nan)
+        """Top-1 on the validation split at the best look; NaN without one."""
+        return self.best.get("validation", math.nan)
 
     def seconds_to(self, accuracy: float) -> float | None:
         """Seconds of training until the first look that found this accuracy; None where none did."""
@@ -138,7 +147,7 @@ def training_table(records: Sequence[TrainingRecord]) -> pd.DataFrame:
             **_named(record), "stages": record.stages, "num_settings": record.num_settings,
             "training_seconds": record.seconds, "ended": record.ended,
             "best_validation": record.best_validation,
-            "seconds_to_best": record.seconds_to(record.best_validation),
+            "seconds_to_best": record.best.get("seconds"),
             **{
                 name: record.seconds_to(share * best[_place(record)])
                 for share, name in zip(SHARES, _TO_SHARES, strict=True)
