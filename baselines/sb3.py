@@ -21,6 +21,7 @@ from video_env.envs.costs import gflops_of_all_frames, gflops_of_all_patches, re
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
 from video_env.evaluation.patch_sizes import patch_setting
 from video_env.evaluation.protocols import LooksAt
+from video_env.models.candidate_networks import NETWORKS, NetworkName
 from video_env.models.cost import counted_gflops
 from video_env.models.device import resolve_device
 
@@ -86,6 +87,8 @@ class SB3Settings:
         allow_exit: let the policy stop before the last frame, for patches.
         reward: by name; by default confidence for frames, contrast for patches, and increment for
             patches with stops.
+        network: by which the candidate frames are seen beside each other (``models.candidate_networks``), for
+            frames; tuned by default.
         steps: most environment steps; tuned by default.
         num_envs: environments that run side by side; tuned by default.
         hyperparameters: arguments of the algorithm, such as learning_rate, instead of the tuned ones.
@@ -108,6 +111,7 @@ class SB3Settings:
     cost_of_all_frames: float | None = None
     allow_exit: bool = False
     reward: str | None = None
+    network: NetworkName | None = None
     steps: int | None = None
     num_envs: int | None = None
     hyperparameters: dict[str, bool | int | float | str] = field(default_factory=dict)
@@ -147,6 +151,10 @@ class SB3Settings:
             raise InputError(
                 f"allow_exit: {self.algorithm} selects frames in {self.environment_id}; it is for patches"
             )
+        if self.network is not None:
+            require_choice("network", self.network, NETWORKS)
+        if self.of_patches:
+            require_unused(self, "network", because=f"{self.environment_id}; it is for frames")
         self._check_hyperparameters()
 
     def _check_hyperparameters(self) -> None:
@@ -192,6 +200,7 @@ class SB3Settings:
             tuned,
             num_envs=self.num_envs or tuned.num_envs,
             steps=self.steps or tuned.steps,
+            policy_options=tuned.policy_options | ({"network": self.network} if self.network else {}),
             arguments=tuned.arguments | own | self.hyperparameters,
         )
 

@@ -16,8 +16,9 @@ from agents.ocsampler.networks import CandidatePolicy
 from baselines.features import CandidateFeatures, GlanceFeatures, Layout
 from baselines.heads import Point, PointCritic, Scores, ScoresCritic
 from baselines.policies import SelectionActorCriticPolicy
-from baselines.sb3 import ALGORITHMS, SB3Settings, train_sb3
+from baselines.sb3 import ALGORITHMS, SB3Settings
 from baselines.sb3_files import load_sb3, train_to_file
+from baselines.sb3_training import train_sb3
 from baselines.vec_env import StableBaselinesVecEnv
 from tests.conftest import write_cache, write_patch_cache
 from video_env.cache.store import Cache
@@ -123,7 +124,7 @@ def test_every_algorithm_everywhere_comes_back_from_its_file(
 ) -> None:
     chosen = settings(algorithm, environment, allow_exit=allow_exit)
     cache = patches if chosen.of_patches else frames
-    trained = train_sb3(cache, chosen, device="cpu")
+    trained = train_sb3(cache, chosen, device="cpu").model
     train_to_file(cache, chosen, tmp_path / "model.zip", device="cpu")
     loaded = load_sb3(chosen, tmp_path / "model.zip", cache, "cpu")
     env: Any = trained.get_env()
@@ -319,3 +320,11 @@ def test_policies_explain_themselves(frames: Cache) -> None:
     with pytest.raises(InputError, match="features_extractor_class: found CombinedExtractor"):
         SelectionActorCriticPolicy(space, actions, rate, features_extractor_class=CombinedExtractor)
     assert CandidateFeatures(space, hidden=8).features_dim == 7 * 8
+
+
+def test_the_network_is_a_setting_of_frames() -> None:
+    assert SB3Settings("ppo", network="flat").tuned().policy_options["network"] == "flat"
+    with pytest.raises(InputError, match="network 'mean': expected one of attention"):
+        SB3Settings("ppo", network="mean")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="network: found flat; it means nothing with PatchSelect-v0"):
+        SB3Settings("ppo", "PatchSelect-v0", network="flat")
