@@ -48,11 +48,17 @@ SHOWN = (
 FEWER: dict[str, dict[str, Any]] = {
     "ocsampler": {"num_frames": (1, 2, 3)},
     "maskable-ppo": {"costs_of_all_frames": (0.5, 3.0)},
-    "adafocus": {"patch_sizes": (36,)},
-    "adafocus-v2": {"patch_sizes": (36,), "training": {"length": {"updates": 1200}}},
+    "adafocus": {
+        "training": {
+            "networks": {"length": {"updates": 300, "patience": 0}},
+            "random_patches": {"length": {"updates": 400, "patience": 0}},
+        }
+    },
+    "adafocus-v2": {"training": {"length": {"updates": 500, "patience": 0}}},
 }
-"""By method, the settings of the demonstration that are not the study's. All training videos are kept: with
-half of them AdaFocusV2 does not begin to learn, and a comparison would say that it cannot."""
+"""By method, the settings of the demonstration that are not the study's. Networks on frames have a fixed
+length, the shortest that shows what they learn. All training videos are kept: with half of them AdaFocusV2 does
+not begin to learn, and a comparison would say that it cannot."""
 
 FRAME_ARRAYS = ("frame_index", "timestamp_seconds", "frames")
 
