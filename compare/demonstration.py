@@ -57,8 +57,8 @@ FEWER: dict[str, dict[str, Any]] = {
     "adafocus-v2": {"training": {"length": {"updates": 500, "patience": 0}}},
 }
 """By method, the settings of the demonstration that are not the study's. Networks on frames have a fixed
-length, the shortest that shows what they learn. All training videos are kept: with half of them AdaFocusV2 does
-not begin to learn, and a comparison would say that it cannot."""
+length, the shortest that shows what they learn. All training videos are kept: with half of them AdaFocusV2
+does not begin to learn, and a comparison would say that it cannot."""
 
 FRAME_ARRAYS = ("frame_index", "timestamp_seconds", "frames")
 
