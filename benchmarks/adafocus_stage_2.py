@@ -19,7 +19,7 @@ import pandas as pd
 
 from agents.adafocus import AdaFocus, AdaFocusSettings
 from agents.adafocus.methods import entry_of
-from agents.adafocus.policies import WIDTHS
+from agents.adafocus.policies import WIDTHS, PolicyName
 from agents.adafocus.settings import POLICY, PolicyTraining
 from baselines.patches import most_moving_patches
 from video_env.cache.store import Cache
@@ -53,11 +53,11 @@ def trained(cache: Cache, settings: AdaFocusSettings) -> tuple[dict[str, Any], i
     return row, updates
 
 
-def rows(cache: Cache, seeds: int) -> Iterator[dict[str, Any]]:
+def rows(cache: Cache, seeds: int, networks: list[PolicyName]) -> Iterator[dict[str, Any]]:
     videos = len(cache.rows("train"))
     heuristic = {f"top1_{split}": most_moving(cache, split) for split in ("validation", "test")}
     yield {"videos": videos, "policy": "most_moving_patch", **heuristic}
-    for network in WIDTHS:
+    for network in networks:
         for seed in range(seeds):
             settings = AdaFocusSettings(
                 patch_size=cache.sources("patches")["patches"]["patch_size"],
@@ -76,12 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("caches", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", choices=list(WIDTHS), default=list(WIDTHS))
     options = parser.parse_args()
     file = Path("runs/benchmarks/adafocus_stage_2.csv")
     file.parent.mkdir(parents=True, exist_ok=True)
     found: list[dict[str, Any]] = []
     for cache in options.caches:
-        for row in rows(Cache(cache), options.seeds):
+        for row in rows(Cache(cache), options.seeds, options.networks):
             print(
                 {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
             )
