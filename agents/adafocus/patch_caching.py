@@ -22,8 +22,8 @@ def cache_in_folder(networks: NetworkStages, folder: Path, record: dict[str, Any
         record: how the networks were trained.
 
     Returns:
-        The cache, and the seconds that count as training: the training videos' share, as stages 2 and 3 look
-        at no others.
+        The cache, and the seconds that count as training: the training videos' share, as stages 2 and 3 learn
+        from no others.
 
     Raises:
         InputError: the seconds kept are none.
