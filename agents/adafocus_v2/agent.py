@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from agents.adafocus_v2.network import AdaFocusV2Network, build_network, gflops_per_frame
+from agents.adafocus_v2.recognition import RecognisingNetwork
 from agents.adafocus_v2.settings import PUBLISHED, AdaFocusV2Settings, read_settings
 from agents.adafocus_v2.training import AdaFocusV2Training
 from agents.common.agent_files import AgentRecord, read_agent, understanding, write_agent
@@ -26,7 +27,7 @@ from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.evaluation.protocols import Recognition
 from video_env.models import processes
-from video_env.models.backbones import embedding_weights, evaluating, load_state, load_weights
+from video_env.models.backbones import embedding_weights, load_state, load_weights
 from video_env.models.conditional_exit import (
     CRITERIA,
     DEFAULT_EXIT,
@@ -102,6 +103,8 @@ class AdaFocusV2:
         network.focus.to(memory_format=torch.channels_last)
         self._gflops_per_frame = gflops_per_frame(network)
         self._order = coarse_to_fine(network.num_frames)
+        self._reading_order = torch.from_numpy(self._order).to(self.device)
+        self._folded: RecognisingNetwork | None = None
         self.confidences: dict[str, np.ndarray] = {}
         self._solved: dict[tuple[float, ExitRule], np.ndarray] = {}
         self.training_seconds, self.history = 0.0, list[dict[str, float]]()
@@ -150,9 +153,12 @@ class AdaFocusV2:
 
     def calibrate(self, split: str = "train") -> None:
         """Run the network over a split, the training videos as published, to solve budgets on."""
+        self._folded = None
         found: dict[str, list[np.ndarray]] = {name: [] for name in CRITERIA}
         for frames in self._clips(self._cache.rows(split)):
-            logits = self._all_frames(frames)[0].cpu().numpy()
+            with torch.inference_mode():
+                scores, _ = self._recognising().every(self._on_device(frames), self._reading_order)
+            logits = scores.cpu().numpy()
             for name in CRITERIA:
                 found[name].append(confidences(logits, name))
         self.confidences = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -323,6 +329,7 @@ class AdaFocusV2:
         return agent
 
     def _validate(self) -> dict[str, float]:
+        self._folded = None  # its weights have changed
         rows = self._cache.rows("validation")
         found = [self._without_exit(frames).probabilities for frames in self._clips(rows)]
         return scored(np.concatenate(found), self._cache.labels[rows])
@@ -333,36 +340,34 @@ class AdaFocusV2:
         for part in in_parts(len(rows), LOOKED_AT_TOGETHER):
             yield self._cache["frames"][rows[part]]
 
-    def _in_reading_order(self, frames: np.ndarray) -> torch.Tensor:
-        """uint8 [B, T, S, S, 3] in time order to [B, T, 3, S, S]."""
-        return torch.from_numpy(frames[:, self._order]).to(self.device).permute(0, 1, 4, 2, 3)
+    def _recognising(self) -> RecognisingNetwork:
+        """The network with its weights of now."""
+        if self._folded is None:
+            self._folded = RecognisingNetwork(self.network)
+        return self._folded
 
-    def _all_frames(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores [B, T, C] and points [B, T, 2] in reading order."""
-        network = self.network
-        with evaluating(network):
-            images = network.normalised(self._in_reading_order(frames))
-            glances = network.look(images)
-            points, _ = network.policy(glances.maps)
-            return network.at(images, glances, points)[0], points
+    def _on_device(self, frames: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
 
     def _without_exit(self, frames: np.ndarray) -> Recognition:
-        logits, points = self._all_frames(frames)
+        with torch.inference_mode():
+            logits, points = self._recognising().last(self._on_device(frames), self._reading_order)
         exits = np.full(len(frames), self.network.num_frames)
-        return self._recognition(logits[:, -1], points, exits)
+        return self._recognition(logits, points, exits)
 
     def _with_exit(self, frames: np.ndarray, thresholds: np.ndarray, rule: ExitRule) -> Recognition:
         """Frame by frame; the frames after a video's exit are not computed."""
         network, total = self.network, self.network.num_frames
-        images = self._in_reading_order(frames)
+        recognising, images = self._recognising(), self._on_device(frames)
         last = torch.zeros(len(frames), network.classes, device=self.device)
         points = torch.zeros(len(frames), total, 2, device=self.device)
         exits, there, carried = np.full(len(frames), total), np.arange(len(frames)), None
-        with evaluating(network):
+        with torch.inference_mode():
             for count in range(0, total, rule.every):
                 look = torch.from_numpy(there).to(self.device)
                 now = slice(count, count + rule.every)
-                scores, place, carried = network.step(network.normalised(images[look, now]), carried, count)
+                pixels = images[look[:, None], self._reading_order[now]]
+                scores, place, carried = recognising.step(pixels, carried, count)
                 last[look], points[look, now] = scores.float(), place.float()
                 after = count + place.shape[1]
                 sure = confidences(scores.float().cpu().numpy(), rule.criterion)

@@ -204,9 +204,12 @@ class AdaFocusV2Network(nn.Module):
         # (torch 2.15), which 50 layers turn into 2% of the glance map.
         kind = torch.channels_last if frames.is_cuda else torch.contiguous_format
         images = self.glance.scaled(frames.flatten(0, 1)).contiguous(memory_format=kind)
-        maps = self.glance.maps(images).unflatten(0, frames.shape[:2])
-        pooled = maps.mean(dim=(-2, -1)) if self.glance.pooling == "mean" else maps.amax(dim=(-2, -1))
-        return Glances(maps, pooled)
+        return self.pooled(self.glance.maps(images).unflatten(0, frames.shape[:2]))
+
+    def pooled(self, maps: torch.Tensor) -> Glances:
+        """Glance maps [B, T, D, h, w] with their pooled features."""
+        mean = self.glance.pooling == "mean"
+        return Glances(maps, maps.mean(dim=(-2, -1)) if mean else maps.amax(dim=(-2, -1)))
 
     def at(
         self, frames: torch.Tensor, glances: Glances, points: torch.Tensor

@@ -69,8 +69,9 @@ class SoftArgmaxPolicy(nn.Module):
         self.reach = 2 * int(patch_share * side / 2) + 1
         centre = (torch.arange(side) + 0.5) / side
         along = ((centre - patch_share / 2) / max(1 - patch_share, 1e-6)).clamp(0, 1)
-        self.register_buffer("along", along, persistent=False)
-        self.along: torch.Tensor
+        rows, columns = torch.meshgrid(along, along, indexing="ij")
+        self.register_buffer("cells", torch.stack([rows, columns], dim=-1).flatten(0, 1), persistent=False)
+        self.cells: torch.Tensor
 
     def forward(
         self, maps: torch.Tensor, state: torch.Tensor | None = None
@@ -79,13 +80,12 @@ class SoftArgmaxPolicy(nn.Module):
         scores = self.score(self.encoder(maps.flatten(0, 1)))[:, 0]
         scores = (scores - scores.mean(dim=(-2, -1), keepdim=True)).unflatten(0, maps.shape[:2])
         found = torch.zeros_like(scores[:, 0]) if state is None else state
-        points = []
-        for frame in range(maps.shape[1]):
-            left = scores[:, frame] - found
-            shares = left.flatten(1).softmax(dim=-1).view_as(left)
-            rows, columns = shares.sum(dim=2) @ self.along, shares.sum(dim=1) @ self.along
-            points.append(torch.stack([rows, columns], dim=-1))
+        every = []
+        for of_frame in scores.unbind(1):
+            shares = (of_frame - found).flatten(1).softmax(dim=-1).view_as(found)
+            every.append(shares)
             seen = F.avg_pool2d(shares[:, None], self.reach, 1, self.reach // 2, divisor_override=1)[:, 0]
-            height = (shares * scores[:, frame]).sum(dim=(-2, -1), keepdim=True)
+            height = (shares * of_frame).sum(dim=(-2, -1), keepdim=True)
             found = torch.maximum(found, seen * height).detach()
-        return torch.stack(points, dim=1), found
+        # All expected points in one go.
+        return torch.stack(every, dim=1).flatten(-2) @ self.cells, found

@@ -22,8 +22,9 @@ from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import make_env, run_episodes
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.rounds import ROUNDS, Stopwatch, Task, one_thread, speed_of, time_in_turns, total
-from video_env.models.backbones import BACKBONES, BackboneName, FrameNetwork, evaluating
+from video_env.models.backbones import BACKBONES, BackboneName, FrameNetwork
 from video_env.models.device import resolve_device
+from video_env.models.inference import for_inference
 
 BATCH_VIDEOS = 32
 COLUMNS = (
@@ -171,14 +172,14 @@ class _Network(NamedTuple):
 
 def _pass(network: _Network, device: torch.device) -> Callable[[Stopwatch], None]:
     """The network on a batch of images. Weights do not change the time: it is built anew with random ones."""
-    model = FrameNetwork(
-        network.name, input_size=network.input_size, temporal_shift=network.temporal_shift
-    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = for_inference(
+        FrameNetwork(network.name, input_size=network.input_size, temporal_shift=network.temporal_shift)
+    ).to(device)
     size = network.frame_size
     frames = torch.randint(0, 256, (1, BATCH_VIDEOS, size, size, 3), dtype=torch.uint8, device=device)
 
     def run(watch: Stopwatch) -> None:
-        with evaluating(model), watch:
+        with torch.inference_mode(), watch:
             model(frames).sum().item()  # which waits for a GPU to finish
 
     return run

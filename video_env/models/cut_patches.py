@@ -19,7 +19,7 @@ def cut_patches(images: torch.Tensor, points: torch.Tensor, patch_size: int) -> 
     rows and columns. At the largest it is the one towards smaller ones: nothing outside the frame is read.
 
     Args:
-        images: float [M, 3, S, S].
+        images: float [M, 3, S, S]; or uint8, of which only the patches become floats.
         points: float [M, 2], (row, column) in [0, 1].
         patch_size: P, in pixels; a patch as large as the frame is the frame.
 
@@ -36,12 +36,13 @@ def cut_patches(images: torch.Tensor, points: torch.Tensor, patch_size: int) -> 
         )
     room = images.shape[-1] - check_patch_size(patch_size, images.shape[-1])
     if room == 0:
-        return images
+        return images if images.is_floating_point() else images.to(points.dtype)
     # Half precision would not tell neighbouring pixels apart.
     place = points.to(torch.promote_types(points.dtype, torch.float32)) * room
     corner = place.detach().floor().clamp(0, room - 1)
     window = _windows(images, corner.long(), patch_size + 1)
-    down, right = (place - corner).to(images.dtype)[..., None, None, None].unbind(1)
+    window = window if images.is_floating_point() else window.to(place.dtype)
+    down, right = (place - corner).to(window.dtype)[..., None, None, None].unbind(1)
     rows = torch.lerp(window[:, :, :-1], window[:, :, 1:], down)
     return torch.lerp(rows[..., :-1], rows[..., 1:], right)
 
