@@ -18,6 +18,7 @@ from agents.adafocus_v2.agent import AdaFocusV2
 from agents.adafocus_v2.augmentation import Augmentation
 from agents.adafocus_v2.loss import training_loss
 from agents.adafocus_v2.network import AdaFocusV2Network, build_network
+from agents.adafocus_v2.recognition import RecognisingNetwork
 from agents.adafocus_v2.settings import AdaFocusV2Settings, Ingredients, LearningRates
 from agents.adafocus_v2.training import AdaFocusV2Training
 from compare.command_line.main import main
@@ -25,6 +26,7 @@ from video_env.cache.derive import cache_from_arrays
 from video_env.cache.store import Cache
 from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
+from video_env.models.backbones import evaluating
 from video_env.models.conditional_exit import (
     CRITERIA,
     SCHEDULES,
@@ -216,26 +218,34 @@ def test_history_tells_what_each_epoch_did(trained: AdaFocusV2) -> None:
     assert trained.history[-1]["seconds"] == pytest.approx(trained.training_seconds)
 
 
+def in_one_pass(agent: AdaFocusV2, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the network that was trained says after every frame, and where it looks."""
+    read = torch.from_numpy(frames)[:, coarse_to_fine(frames.shape[1])].permute(0, 1, 4, 2, 3)
+    with evaluating(agent.network):
+        output = agent.network(agent.network.normalised(read))
+    return output.logits, output.points
+
+
 def test_a_budget_stops_early_and_computes_no_more(
     trained: AdaFocusV2, frames_cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = frames_cache.rows("train")
     frames = frames_cache["frames"][rows]
     looked_at: list[int] = []
-    step = trained.network.step
+    step = RecognisingNetwork.step
 
-    def counting(images: torch.Tensor, *rest: object) -> object:
+    def counting(self: RecognisingNetwork, images: torch.Tensor, *rest: object) -> object:
         looked_at.append(images.shape[0] * images.shape[1])
-        return step(images, *rest)  # type: ignore[arg-type]
+        return step(self, images, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trained.network, "step", counting)
+    monkeypatch.setattr(RecognisingNetwork, "step", counting)
     budget = trained.gflops * 0.7
     _, found = trained.predict({"frames": frames}, gflops=budget)
     assert sum(looked_at) == found.exit_after.sum()
     assert found.gflops.mean() <= budget * (1 + 1e-9)
     assert found.gflops == pytest.approx(trained.gflops * found.exit_after / 3)
     # What one pass over everything says of the same exits.
-    logits, points = (part.cpu() for part in trained._all_frames(frames))
+    logits, points = in_one_pass(trained, frames)
     thresholds = trained.thresholds(budget)
     left = exit_after(confidences(logits.numpy(), "entropy"), thresholds)
     assert (left == found.exit_after).all()
@@ -252,7 +262,7 @@ def test_deciding_after_every_second_frame(trained: AdaFocusV2, frames_cache: Ca
     found = trained.recognise(frames, gflops=trained.gflops * 0.8, rule=rule)
     assert set(found.exit_after) == {2, 3}
     assert found.gflops.mean() <= trained.gflops * 0.8
-    logits = trained._all_frames(frames)[0].cpu()
+    logits, _ = in_one_pass(trained, frames)
     chosen = logits[torch.arange(len(frames)), torch.from_numpy(found.exit_after) - 1].softmax(dim=-1)
     assert found.probabilities == pytest.approx(chosen.numpy(), abs=1e-5)
     with pytest.raises(InputError, match="the cost of 2 frames, to"):
