@@ -2,7 +2,6 @@
 costs differ."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -25,6 +24,7 @@ from video_env.evaluation import registry
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.labels import point_label
 from video_env.evaluation.registry import Job
+from video_env.models.stopping import Length
 
 DEARER = 128
 """Times; a power of two, so that the arithmetic is the same to the last bit."""
@@ -71,7 +71,9 @@ def trained(id: str, cache: Cache, settings: object, folder: Path) -> pd.DataFra
     return pd.concat(tables, ignore_index=True)
 
 
-SHORT = replace(OCSamplerSettings(), epochs=8, budget_epochs=8, batch_size=32, learning_rate=1e-2)
+SHORT = OCSamplerSettings(
+    length=Length(epochs=8), budget_length=Length(epochs=8), batch_size=32, learning_rate=1e-2
+)
 METHODS = {
     "ocsampler-budget": BudgetCurve((0.05, 0.3, 3.0), SHORT),
     "maskable-ppo": SB3Costs(
