@@ -25,6 +25,10 @@ class Estimate(NamedTuple):
     high: float
 
 
+EQUAL_COST = 0.05
+"""Of a cost: on the same frames or patches the costs of two methods differ by what their selectors take."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """A method's points, cheapest first.
@@ -112,6 +116,7 @@ def difference_to_dearer(point: Curve, base: Curve) -> tuple[Setting, Estimate] 
 
     This is stricter than ``difference_at_equal_cost``. An accuracy curve bends: a setting between two others
     lies above the straight line through them, so that even a method compared with itself could win there.
+    Costs count as equal within ``EQUAL_COST``.
 
     Args:
         point: a curve of one setting.
@@ -120,7 +125,7 @@ def difference_to_dearer(point: Curve, base: Curve) -> tuple[Setting, Estimate] 
     Returns:
         The base's setting, and the difference; None where all settings of the base cost less.
     """
-    enough = base.cost.mean(axis=(0, 1)) * 1.001 >= point.cost.mean()  # counts of the same frames may differ
+    enough = base.cost.mean(axis=(0, 1)) >= (1 - EQUAL_COST) * point.cost.mean()
     if not enough.any():
         return None
     dearer = base.at(int(enough.argmax()))
