@@ -3,7 +3,7 @@
 python benchmarks/networks.py runs/study/seed-0/cache --seeds 3
 
 OCSampler and PPO choose N = 2 frames in one step, MaskablePPO one frame after another at λ; each is trained
-with each network that sees the candidates beside each other, otherwise with its default settings. What is
+with each network that sees the candidates beside each other, of the same width, otherwise by default. What is
 trained already is not trained again.
 """
 
@@ -21,12 +21,15 @@ from agents.ocsampler.settings import OCSamplerSettings
 from baselines import methods as sb3
 from baselines.sb3 import SB3Settings
 from baselines.sb3_files import train_to_file
+from baselines.tuned import read_tuned
 from video_env.cache.store import Cache
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.protocols import Entry
 from video_env.models.candidate_networks import NetworkName
 
 NETWORKS: tuple[NetworkName, ...] = ("convolution", "attention", "flat")
+
+HIDDEN = read_tuned("ppo", "FrameSelectOneStep-v0").policy_options["hidden"]
 
 
 class Trained(NamedTuple):
@@ -43,7 +46,7 @@ def trained(cache: Cache, folder: Path, seeds: int, cost: float, steps: int | No
     algorithms: tuple[Literal["ppo", "maskable-ppo"], ...] = ("ppo", "maskable-ppo")
     for network in NETWORKS:
         for seed in range(seeds):
-            own = OCSamplerSettings(policy=network, seed=seed)
+            own = OCSamplerSettings(policy=network, hidden=HIDDEN, seed=seed)
             file = folder / f"ocsampler-{network}-{seed}.pt"
             ocsampler.train_to_file(cache, own, file)
             yield Trained("OCSampler", network, seed, ocsampler.evaluate_agent(cache, file))

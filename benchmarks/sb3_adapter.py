@@ -2,8 +2,9 @@
 
 Both train with Stable-Baselines3's PPO on one thread, the same number of environments, steps, batch size and
 epochs; CartPole with the default policy (two layers of 64, for actor and critic each), FrameSelect-v0 with
-ours on index observations and its tuned settings' network. The settings: those tuned for FrameSelect-v0, and
-RL Zoo's for CartPole-v1 (8 environments).
+ours on index observations and its tuned settings' network, which scores each candidate by shared weights:
+many times the operations, hence the aim. The settings: those tuned for FrameSelect-v0, and RL Zoo's for
+CartPole-v1 (8 environments).
 
 python benchmarks/sb3_adapter.py
 """
@@ -69,7 +70,7 @@ def main() -> None:
         for task, taken in seconds.items():
             results[f"{name}: {task}, frames per second"] = steps / sorted(taken)[ROUNDS // 2]
         ratio = median_ratio(seconds["CartPole-v1"], seconds["FrameSelect-v0"])
-        results[f"{name}: ratio (aim 0.8)"] = ratio
+        results[f"{name}: ratio (aim 0.5)"] = ratio
         results[f"{name}: settings"] = str(settings)
     write_report("sb3_adapter", results)
 
