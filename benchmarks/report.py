@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy
@@ -40,11 +40,14 @@ def write_report(name: str, results: dict[str, Any], folder: Path = Path("runs/b
     print(f"written: {folder / f'{name}.json'}")
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 def alternating_seconds(
-    tasks: dict[str, Callable[[], object]], *, rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
+    tasks: dict[Key, Callable[[], object]], *, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Key, list[float]]:
     """Seconds of each task in each round; the tasks take turns, so that a noisy moment hits them all."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    seconds: dict[Key, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
     for _ in range(rounds):

@@ -8,7 +8,7 @@ their weights are random, which changes no time. *Share* is the speed over that 
 GFLOPs of all frames over the system's own.
 
 - The small networks of the built-in data: 12 frames of 96², batch 32; OCSampler chooses 2, patches have 36².
-- The published networks: 10 frames for OCSampler, which chooses 6, 16 for both AdaFocus; 224², batch 2.
+- The published networks: 10 frames for OCSampler, which chooses 6, 16 for both AdaFocus; 224², batch 1.
 
 The share of the networks alone, on prepared images without policy and classifier, is what a machine allows:
 small images and thin layers make fewer multiply-adds per second than whole frames in a thick network.
@@ -24,6 +24,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from published_speed import AllFrames as AllCandidates
 from report import alternating_seconds, median_ratio, write_report
 from torch import nn
 
@@ -33,13 +34,14 @@ from agents.adafocus_v2.network import AdaFocusV2Network, build_network, gflops_
 from agents.adafocus_v2.recognition import RecognisingNetwork
 from agents.adafocus_v2.released import build_released
 from agents.adafocus_v2.settings import AdaFocusV2Settings
-from agents.ocsampler.networks import build_policy, ranked
+from agents.ocsampler.networks import CandidatePolicy, ranked
 from agents.ocsampler.released import ReleasedOCSampler
+from agents.ocsampler.settings import OCSamplerSettings
 from video_env.data.patches import GRID, grid_corners
 from video_env.data.sampling import coarse_to_fine
 from video_env.models.backbones import FrameNetwork
 from video_env.models.classifiers import RunningMaxClassifier
-from video_env.models.cost import count_gflops, counted_gflops
+from video_env.models.cost import count_gflops
 from video_env.models.inference import chunks_of, for_inference
 from video_env.models.recognizers import Recognizer
 
@@ -63,11 +65,12 @@ class AllFrames(nn.Module):
 class SmallOCSampler(nn.Module):
     """The small networks: skim all candidates, and recognise N of them."""
 
-    def __init__(self, every: AllFrames, num_frames: int) -> None:
+    def __init__(self, every: AllFrames, num_candidates: int, num_frames: int) -> None:
         super().__init__()
         self.every, self.num_frames = every, num_frames
         self.skim = FrameNetwork("small_skim")
-        self.policy = build_policy("convolution", self.skim.features, 32)
+        default = OCSamplerSettings()
+        self.policy = CandidatePolicy(default.policy, self.skim.features, num_candidates, default.hidden)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         features = self.skim(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
@@ -102,128 +105,110 @@ class SmallAdaFocus(nn.Module):
         return self.classifier(self.classifier.pool(maps), features.unflatten(0, frames.shape[:2]))
 
 
-class Recognising(nn.Module):
-    """AdaFocusV2 from uint8 frames in time order, as its agent runs it."""
+@dataclass(frozen=True)
+class Work:
+    """Something to time, without arguments, and its GFLOPs."""
 
-    def __init__(self, network: AdaFocusV2Network) -> None:
-        super().__init__()
-        self.network = network
-        self.recognising = RecognisingNetwork(network)
-        self.order = torch.from_numpy(coarse_to_fine(network.num_frames))
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.recognising.last(frames, self.order)[0]
+    run: Callable[[], object]
+    gflops: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class System:
-    """A system against all frames.
+    """A system against all frames, on the same batch; and its networks on prepared images alone."""
 
-    Attributes:
-        own, every: the system and all frames, without arguments.
-        gflops: of both, on a batch.
-        videos: of a batch.
-        networks: what of the system is networks on images alone.
-    """
-
-    own: Callable[[], object]
-    every: Callable[[], object]
-    gflops: tuple[float, float]
-    videos: int
-    networks: Callable[[], object]
+    own: Work
+    every: Work
+    networks: Work
 
 
-def passes(*parts: tuple[nn.Module, int, int]) -> Callable[[], None]:
-    """Networks on prepared random images: each with their number and side."""
+def on(module: nn.Module, frames: torch.Tensor) -> Work:
+    """A module at work on frames, its cost counted."""
+    return Work(partial(module, frames), count_gflops(module, frames))
+
+
+def passes(*parts: tuple[nn.Module, int, int]) -> Work:
+    """Networks on random images: each with their number and side."""
     images = [torch.randn(count, side, side, 3).permute(0, 3, 1, 2) for _, count, side in parts]
+    gflops = [
+        count * count_gflops(network, own[:1]) for (network, count, _), own in zip(parts, images, strict=True)
+    ]
 
     def run() -> None:
         for (network, count, side), own in zip(parts, images, strict=True):
             for chunk in chunks_of(count, side, own.device):
                 network(own[chunk])
 
-    return run
+    return Work(run, sum(gflops))
+
+
+def recognising(network: AdaFocusV2Network, frames: torch.Tensor) -> Work:
+    """AdaFocusV2 from uint8 frames in time order, as its agent runs it."""
+    own, order = RecognisingNetwork(network), torch.from_numpy(coarse_to_fine(network.num_frames))
+    cost = len(frames) * network.num_frames * gflops_per_frame(network)
+    return Work(lambda: own.last(frames, order), cost)
 
 
 def small() -> dict[str, System]:
     side, size, count, videos, chosen = 96, 36, 12, 32, 2
     frames = torch.randint(0, 256, (videos, count, side, side, 3), dtype=torch.uint8)
-    every = for_inference(AllFrames(FrameNetwork("small"), Recognizer(64, FEW_CLASSES, hidden=128)))
-    ocsampler = for_inference(SmallOCSampler(every, chosen))
+    recognizer = for_inference(AllFrames(FrameNetwork("small"), Recognizer(64, FEW_CLASSES, hidden=128)))
+    ocsampler = for_inference(SmallOCSampler(recognizer, count, chosen))
     adafocus = for_inference(SmallAdaFocus(side, size))
-    network = build_network(
-        AdaFocusV2Settings(patch_size=size), frame_size=side, num_frames=count, classes=FEW_CLASSES
-    )
-    v2 = Recognising(network)
-    everything, cost = partial(every, frames), count_gflops(every, frames)
-    images, backbone = videos * count, every.network.backbone
+    settings = AdaFocusV2Settings(patch_size=size)
+    network = build_network(settings, frame_size=side, num_frames=count, classes=FEW_CLASSES)
+    every, images, backbone = on(recognizer, frames), videos * count, recognizer.network.backbone
     looks = passes((adafocus.glance.backbone, images, 16), (backbone, images, size))
     skims = passes((ocsampler.skim.backbone, images, 16), (backbone, videos * chosen, side))
-    costs = {system: (count_gflops(system, frames), cost) for system in (ocsampler, adafocus)}
-    costs[v2] = images * gflops_per_frame(network), cost
     return {
-        "OCSampler": System(partial(ocsampler, frames), everything, costs[ocsampler], videos, skims),
-        "AdaFocus": System(partial(adafocus, frames), everything, costs[adafocus], videos, looks),
-        "AdaFocusV2": System(partial(v2, frames), everything, costs[v2], videos, looks),
+        "OCSampler": System(on(ocsampler, frames), every, skims),
+        "AdaFocus": System(on(adafocus, frames), every, looks),
+        "AdaFocusV2": System(recognising(network, frames), every, looks),
     }
 
 
 def published() -> dict[str, System]:
-    side, videos = 224, 2
-    resnet = for_inference(FrameNetwork("resnet50"))
+    side, count = 224, 16
     ocsampler = for_inference(ReleasedOCSampler(CLASSES, num_frames=6))
-    ten, clips = torch.randn(videos, 10, 3, side, side), torch.randn(videos, 10, 3, 128, 128)
-    everything = partial(ocsampler.recognise, ten, torch.arange(10).expand(videos, -1))
-    chosen = passes((resnet.backbone, videos * 6, side))
-    costs = count_gflops(ocsampler, ten), counted(everything)
-    systems = {
-        "OCSampler, 6 of 10": System(
-            partial(ocsampler, ten), everything, costs, videos, lambda: (ocsampler.skim.look(clips), chosen())
-        )
-    }
-    frames = torch.randint(0, 256, (videos, 16, side, side, 3), dtype=torch.uint8)
-    images = torch.randn(videos, 16, 3, side, side)
-    every = for_inference(AllFrames(FrameNetwork("resnet50"), Recognizer(2048, CLASSES)))
-    cost = count_gflops(every, frames)
+    skim, embedding = ocsampler.skim.backbone, ocsampler.embedding.backbone
+    ten, clip = torch.randn(1, 10, 3, side, side), torch.randn(1, 10, 3, 128, 128)
+    chosen, skimmed = passes((embedding, 6, side)), on(skim, clip)
+    networks = Work(lambda: (skimmed.run(), chosen.run()), skimmed.gflops + chosen.gflops)
+    systems = {"OCSampler, 6 of 10": System(on(ocsampler, ten), on(AllCandidates(ocsampler), ten), networks)}
+    frames = torch.randint(0, 256, (1, count, side, side, 3), dtype=torch.uint8)
+    images = torch.randn(1, count, 3, side, side)
+    every = on(for_inference(AllFrames(FrameNetwork("resnet50"), Recognizer(2048, CLASSES))), frames)
     for size in (96, 128):
         adafocus = for_inference(ReleasedAdaFocus(CLASSES, patch_size=size))
         network = build_released(patch_size=size, num_classes=CLASSES)
-        networks = passes((adafocus.glance.backbone, videos * 16, side), (resnet.backbone, videos * 16, size))
-        systems[f"AdaFocus, {size}²"] = System(
-            partial(adafocus, images), partial(every, frames), (count_gflops(adafocus, images), cost), videos,
-            networks,
-        )  # fmt: skip
-        systems[f"AdaFocusV2, {size}²"] = System(
-            partial(Recognising(network), frames), partial(every, frames),
-            (videos * 16 * gflops_per_frame(network), cost), videos, networks,
-        )  # fmt: skip
+        looks = passes((adafocus.glance.backbone, count, side), (embedding, count, size))
+        systems[f"AdaFocus, {size}²"] = System(on(adafocus, images), every, looks)
+        systems[f"AdaFocusV2, {size}²"] = System(recognising(network, frames), every, looks)
     return systems
 
 
-def counted(run: Callable[[], object]) -> float:
-    with counted_gflops() as gflops:
-        run()
-    return gflops()
-
-
 def compared(systems: dict[str, System], size: str, aim: float, rounds: int) -> dict[str, float]:
+    """All in turns; what several systems share is timed once a round."""
+    works = {work: work.run for one in systems.values() for work in (one.own, one.every, one.networks)}
+    seconds = alternating_seconds(works, rounds=rounds, clock=time.process_time)
     results = {}
-    for name, system in systems.items():
-        tasks = {"own": system.own, "every": system.every, "networks": system.networks}
-        seconds = alternating_seconds(tasks, rounds=rounds, clock=time.process_time)
-        own, every = system.gflops
-        speed = median_ratio(seconds["every"], seconds["own"])
-        alone = median_ratio(seconds["every"], seconds["networks"])
+    for name, one in systems.items():
         what = f"{size}, {name}"
+        saved, alone = (one.every.gflops / work.gflops for work in (one.own, one.networks))
+        speed, of_networks = (
+            median_ratio(seconds[one.every], seconds[work]) for work in (one.own, one.networks)
+        )
         results |= {
-            f"{what}: GFLOPs of all frames over its own": every / own,
+            f"{what}: GFLOPs of all frames over its own": saved,
             f"{what}: speed over all frames": speed,
-            f"{what}: share of the GFLOPs saved (aim {aim})": speed / (every / own),
-            f"{what}: that share of its networks alone": alone / (every / counted(system.networks)),
-            f"{what}: videos per second": system.videos / float(np.median(seconds["own"])),
-            f"{what}: all frames: 10^9 multiply-adds per second": every / float(np.median(seconds["every"])),
+            f"{what}: share of the GFLOPs saved (aim {aim})": speed / saved,
+            f"{what}: that share of its networks alone": of_networks / alone,
         }
-    return results
+    every = {f"{size}, {name}": one.every for name, one in systems.items()}
+    return results | {
+        f"{what}: all frames: 10^9 multiply-adds per second": work.gflops / float(np.median(seconds[work]))
+        for what, work in every.items()
+    }
 
 
 def main() -> None:
