@@ -119,7 +119,7 @@ class _ActorCritic(_Selection):
         self.value_net: Any = Context(layout)
         if isinstance(self.action_dist, StateDependentNoiseDistribution):
             _, self.log_std = self.action_dist.proba_distribution_net(
-                layout.size, layout.size, self.log_std_init
+                layout.size, self.log_std_init, layout.size
             )
         if self.ortho_init:  # with the gains of Stable-Baselines3
             self.action_net.apply(partial(self.init_weights, gain=0.01))

@@ -280,7 +280,7 @@ def test_bad_comparisons_say_why(tmp_path: Path, cache: Cache, capsys: pytest.Ca
         ([here, *out, "--methods", "ocsampler", "uniform", "--uniform.num-frames", "1", "13"], "other settings: uniform"),
         ([here, *out, "--methods", "ocsampler", "random", "--random.num-frames", "1", "13"], "method 'random', seed 0: num_frames: found 13"),
         ([here, *uniform, "--out", str(cache.path / "index.parquet")], "is a file, expected a folder"),
-        ([here, *out, "--methods", "patch-oracle"], "patch_size: found 24, expected 1 to 16"),
+        ([here, *out, "--methods", "patch-oracle"], "patch_size: found 36, expected 1 to 16"),
         (["uniform", "--path", here, *out], "compare --path: is now written video-env compare CACHE --methods"),
     ):  # fmt: skip
         assert main(["compare", *arguments]) == 2, arguments
