@@ -156,7 +156,9 @@ def test_sets_smaller_than_a_batch_are_trained_on(
     run("train", "ocsampler", cache, "--out", tmp_path / "budget.pt", *budget)
     few = ["--steps", 64, "--num-envs", 4]
     run("train", "sb3", cache, "--out", tmp_path / "ppo.zip", "--algorithm", "maskable-ppo", *few)
-    stages = [f"--{stage}.length.epochs=1" for stage in ("networks", "random-patches", "policy", "fine-tuning")]
+    stages = [
+        f"--{stage}.length.epochs=1" for stage in ("networks", "random-patches", "policy", "fine-tuning")
+    ]
     run("train", "adafocus", cache, "--out", tmp_path / "adafocus", "--patch-size", 24, *stages)
     agents = ["cached.pt", "whole.pt", "budget.pt", "ppo.zip"]
     train = [
