@@ -151,8 +151,9 @@ def test_a_saved_model_chooses_what_the_trained_one_chose(tmp_path: Path, known_
     policy = saved(tmp_path / "ppo.zip", known_cache).policy
     observation = {"video": np.arange(400)[:, None], "selected": np.zeros((400, 6), np.int8)}
     assert np.array_equal(trained.predict(observation)[0], policy.predict(observation)[0])
-    # 6 candidates of 4 features, and which are chosen, -> 64 -> 64 -> 6: counted by hand.
-    by_hand = (6 * 4 + 6) * 64 + 64 * 64 + 64 * 6
+    # 6 candidates, three convolutions over time (kernels 3, 5, 5) from 4 features and whether it is chosen to 16,
+    # and a score of each: counted by hand.
+    by_hand = 6 * (3 * 5 * 16 + 2 * 5 * 16 * 16 + 16)
     assert trained.gflops == pytest.approx(by_hand / 1e9)
 
 

@@ -56,9 +56,14 @@ def test_the_model_with_the_best_mean_return_stays(tmp_path: Path, algorithm: st
 
 
 def test_it_ends_where_the_return_does_not_become_better() -> None:
-    """A policy that does not learn has the same return at every evaluation."""
+    """A policy that does not learn has the same return at every evaluation; six frames are better than a
+    guess."""
     still = replace(
-        PPO, hyperparameters={**SHORT["ppo"], "learning_rate": 1e-12}, patience=3, min_evaluations=2
+        PPO,
+        num_frames=6,
+        hyperparameters={**SHORT["ppo"], "learning_rate": 1e-12},
+        patience=3,
+        min_evaluations=2,
     )
     training = train_sb3(Cache(PACKAGED_CACHE), still, device="cpu")
     assert training.ended == "patience"
