@@ -87,7 +87,7 @@ def _validation(cache: Cache, settings: SB3Settings, steps: int, folder: Path | 
     None where there is none."""
     if settings.evaluate_every == 0:
         return None
-    if not (cache.index["split"] == "validation").any():
+    if "validation" not in cache.splits:
         tqdm.write(f"{cache.path} has no validation split: {steps:,} steps, and the last model stays")
         return None
     rows = cache.rows("validation")

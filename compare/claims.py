@@ -18,9 +18,10 @@ A method is measured at one setting, which no result has chosen: N = 2 frames, p
 does not have it, the middle one of the method's settings is taken.
 
 A method's accuracy and speed are compared with the other method's cheapest setting that costs at least as
-much. Also shown, but without a say: the difference to a mixture of the two nearest settings (at equal
-GFLOPs), and the speed beside the setting with the nearest GFLOPs. Times and speeds have a ratio for each seed
-that both methods were tested with on one machine; the interval is that of the ratios' logarithm.
+much, or up to 5% less: at one patch size, costs differ by what the selectors take. Also shown, but without a
+say: the difference to a mixture of the two nearest settings (at equal GFLOPs), and the speed beside the
+setting with the nearest GFLOPs. Times and speeds have a ratio for each seed that both methods were tested
+with on one machine; the interval is that of the ratios' logarithm.
 
 Training time is the time to 95% of the better one's best accuracy on the validation split. Also shown, but
 without a say: to 90%, to 99%, and on the whole.

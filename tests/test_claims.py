@@ -113,6 +113,20 @@ def test_difference_to_a_dearer_setting_by_hand() -> None:
     assert difference_to_dearer(base.only({"point": "c"}), mine) is None
 
 
+@pytest.mark.parametrize(("cost", "beside"), [(1.91, "d"), (1.89, "c")])
+def test_costs_within_five_percent_count_as_equal(cost: float, beside: str) -> None:
+    results = pd.concat(
+        [
+            table("mine", {"point": "a"}, 0.8, 2),
+            table("base", {"point": "d"}, 0.7, cost),
+            table("base", {"point": "c"}, 0.75, 3),
+        ]
+    )
+    mine, base = paired_curves(results, "mine", "base") or pytest.fail("no curves")
+    setting, _ = difference_to_dearer(mine, base) or pytest.fail("no setting")
+    assert setting == {"point": beside}
+
+
 def test_a_method_without_merit_reproduces_nothing() -> None:
     """Two methods on the same bent curve, and a budget that draws the number of frames at random."""
     generator = np.random.default_rng(0)

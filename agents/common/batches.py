@@ -19,7 +19,7 @@ def in_parts(count: int, size: int) -> Iterator[np.ndarray]:
 
 def shuffled(count: int, size: int, generator: np.random.Generator) -> list[np.ndarray]:
     """0 to count − 1 in random order, in batches of at most this size, which differ by one at most."""
-    return np.array_split(generator.permutation(count), -(-count // size))
+    return np.array_split(generator.permutation(count), per_epoch(count, size))
 
 
 def of_round(

@@ -74,7 +74,7 @@ def evaluate(entry: Entry, cache: Cache, split: str, device: str = "auto") -> pd
 def _on_training_videos(entry: Entry, cache: Cache, reference: Cache, split: str) -> dict[str, float]:
     """A learned method's top-1 on training videos, and by how much the recognizer is better there, on all
     frames; both missing for what is not learned, and where the cache has no training videos."""
-    if not entry.training.seconds or not (cache.index["split"] == "train").any():
+    if not entry.training.seconds or "train" not in cache.splits:
         return {"top1_train": float("nan"), "recognizer_gap": float("nan")}
     rows = training_videos(cache)
     trained, tested = (all_frames_top1(reference, of) for of in (rows, cache.rows(split)))

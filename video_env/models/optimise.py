@@ -39,13 +39,6 @@ def build_optimiser(
     return torch.optim.SGD(parameters, momentum=0.9, weight_decay=weight_decay)
 
 
-def cosine_schedule(optimiser: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rates fall to 0 along a cosine, from epoch to epoch."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda epoch: 0.5 * (1 + float(np.cos(np.pi * epoch / epochs)))
-    )
-
-
 def descend(
     optimiser: torch.optim.Optimizer,
     losses: Iterable[torch.Tensor],

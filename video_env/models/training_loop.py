@@ -67,7 +67,7 @@ class TrainingLoop:
     guess: float = 0.0
     finish: Callable[[], Report] | None = None
     history: list[Report] = field(default_factory=list)
-    _best: State = field(default_factory=dict)
+    _best: State = field(default_factory=dict, init=False)
 
     @property
     def ended(self) -> Ended:
