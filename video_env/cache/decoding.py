@@ -24,6 +24,10 @@ from video_env.errors import InputError
 
 _AHEAD = 16  # videos decoded before they are asked for, besides two for each process
 
+_NICE = 5
+"""Lower the priority of decoding by so much: enough for networks to go first where both want a core. With
+19, the least, decoding starves beside other programs, and good videos take longer than they may."""
+
 
 @dataclass(frozen=True)
 class BuildSettings:
@@ -81,7 +85,7 @@ def decoded_shards(
     rows = itertools.chain.from_iterable(_rows(shards[number]) for number in pending)
     # The networks go first where both want a core; decoding has its lead to live on.
     with ProcessPool(
-        processes, initializer=os.nice, initargs=[19], context=get_context("forkserver")
+        processes, initializer=os.nice, initargs=[_NICE], context=get_context("forkserver")
     ) as pool:
         try:
             ahead: deque[tuple[dict[str, Any], ProcessFuture]] = deque()

@@ -72,32 +72,30 @@ def passes(epochs: int, least_steps: int, per_epoch: int) -> int:
 
 def train_in_one_cycle(
     name: str,
-    modules: Iterable[nn.Module],
+    groups: list[tuple[nn.Module, float]],
     losses: Callable[[], Iterable[torch.Tensor]],
     *,
     epochs: int,
     steps: int,
-    learning_rate: float,
     weight_decay: float,
     warm_up: float = 0.15,
 ) -> None:
-    """Train by AdamW, with a learning rate that rises and falls once (Smith and Topin 2019), and without
+    """Train by AdamW, with learning rates that rise and fall once (Smith and Topin 2019), and without
     checkpoints.
 
     Args:
         name: for the progress bar.
-        modules: what is trained; in evaluation mode in the end.
+        groups: what is trained, each module with its highest learning rate; in evaluation mode in the end.
         losses: gives the losses of an epoch, each computed when it is asked for.
         epochs: how many.
         steps: losses per epoch.
-        learning_rate: the highest.
         weight_decay: AdamW's.
-        warm_up: share of all steps in which the learning rate rises.
+        warm_up: share of all steps in which the learning rates rise.
     """
-    trained = nn.ModuleList(modules)
-    optimiser = torch.optim.AdamW(trained.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    trained = nn.ModuleList(module for module, _ in groups)
+    optimiser = build_optimiser("adamw", groups, weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=epochs * steps, pct_start=warm_up
+        optimiser, [rate for _, rate in groups], total_steps=epochs * steps, pct_start=warm_up
     )
     TrainingLoop(
         name, trained, optimiser, epochs, lambda _: {"loss": descend(optimiser, losses(), schedule)}

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from video_env.cache.store import Cache
-from video_env.errors import require_positive, require_seed
+from video_env.errors import InputError, require_positive, require_seed
 from video_env.models.backbones import FrameNetwork
 from video_env.models.device import resolve_device
 from video_env.models.optimise import passes, seeded, train_in_one_cycle
@@ -31,7 +31,10 @@ class BackboneTraining:
         least_steps: gradient steps that a small data set needs too.
         batch_size: videos per step; all of them where there are fewer.
         frames_per_video: candidates drawn from each video in a step, max-pooled to one prediction.
-        learning_rate: AdamW's.
+        learning_rate: AdamW's, of a backbone that starts from random weights, and of its head.
+        fine_tuning_rates: of a pretrained backbone, and of its head. At the rate of a new one a pretrained
+            backbone forgets what it knows before the head has learned to use it, and then learns a few
+            hundred videos by heart.
         weight_decay: AdamW's.
         crop: side of the random crop, as a share of the frame; the same for all frames of a video.
         colour: largest random gain and offset of a colour channel, as shares of 1 and of white.
@@ -43,6 +46,7 @@ class BackboneTraining:
     batch_size: int = 32
     frames_per_video: int = 8
     learning_rate: float = 3e-3
+    fine_tuning_rates: tuple[float, float] = (3e-4, 1e-2)
     weight_decay: float = 1e-4
     crop: float = 0.875
     colour: tuple[float, float] = (0.2, 0.075)
@@ -52,7 +56,13 @@ class BackboneTraining:
         require_positive(
             self, "epochs", "least_steps", "batch_size", "frames_per_video", "learning_rate", "crop"
         )
+        if not all(0 < rate < float("inf") for rate in self.fine_tuning_rates):
+            raise InputError(f"fine_tuning_rates: found {self.fine_tuning_rates}, expected numbers above 0")
         require_seed(self.seed)
+
+    def rates(self, pretrained: bool) -> tuple[float, float]:
+        """Learning rates of a backbone and of its head."""
+        return self.fine_tuning_rates if pretrained else (self.learning_rate, self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -126,18 +136,30 @@ def train_on_images(
             yield F.cross_entropy(scores, torch.from_numpy(labels[batch]).to(place))
 
     train_in_one_cycle(
-        "still images", [network, head], losses, epochs=settings.epochs, steps=per_epoch,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+        "still images", [(network, settings.learning_rate), (head, settings.learning_rate)], losses,
+        epochs=settings.epochs, steps=per_epoch, weight_decay=settings.weight_decay,
     )  # fmt: skip
 
 
 def train_on_videos(
-    network: FrameNetwork, cache: Cache, settings: BackboneTraining, device: str = "auto"
+    network: FrameNetwork,
+    cache: Cache,
+    settings: BackboneTraining,
+    device: str = "auto",
+    *,
+    pretrained: bool,
 ) -> None:
     """Train a network, in place, on the labels of the cache's training videos.
 
     The features of a few random candidates are max-pooled and classified by one linear layer, which
     is then dropped: the recognizer proper is trained on the cached features.
+
+    Args:
+        network: what is trained.
+        cache: whose frames and labels it learns.
+        settings: of the training.
+        device: auto, cpu, cuda:0, ...
+        pretrained: whether the network has weights that are to be kept in the main.
 
     Raises:
         CacheError: the cache has no frames or no training videos.
@@ -164,9 +186,9 @@ def train_on_videos(
             yield F.cross_entropy(head(features.amax(dim=1)), targets[batch].to(place))
 
     train_in_one_cycle(
-        f"{network.name} on videos", [network, head], losses,
-        epochs=passes(settings.epochs, settings.least_steps, per_epoch), steps=per_epoch,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+        f"{network.name} on videos", list(zip((network, head), settings.rates(pretrained), strict=True)),
+        losses, epochs=passes(settings.epochs, settings.least_steps, per_epoch), steps=per_epoch,
+        weight_decay=settings.weight_decay,
     )  # fmt: skip
 
 
@@ -200,9 +222,9 @@ def train_skim(network: FrameNetwork, cache: Cache, settings: SkimTraining, devi
             yield F.mse_loss(head(features), embedding[batch].flatten(0, 1).to(place))
 
     train_in_one_cycle(
-        f"{network.name}, distilled", [network, head], losses,
-        epochs=passes(settings.epochs, settings.least_steps, batches), steps=batches,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+        f"{network.name}, distilled", [(network, settings.learning_rate), (head, settings.learning_rate)],
+        losses, epochs=passes(settings.epochs, settings.least_steps, batches), steps=batches,
+        weight_decay=settings.weight_decay,
     )  # fmt: skip
 
 

@@ -128,9 +128,9 @@ def _trained(cache: Cache, settings: RecognizerTraining, place: torch.device) ->
             yield F.cross_entropy(scores, targets[batch].to(place))
 
     train_in_one_cycle(
-        "recognizer", [recognizer], losses,
+        "recognizer", [(recognizer, settings.learning_rate)], losses,
         epochs=passes(settings.epochs, settings.least_steps, batches), steps=batches,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+        weight_decay=settings.weight_decay,
     )  # fmt: skip
     return recognizer
 

@@ -72,7 +72,8 @@ def train_small_networks(
 
             def train_embedding(network: FrameNetwork, cache: Cache) -> None:
                 load_weights(network, settings.weights)
-                train_on_videos(network, cache, settings.backbone, device)
+                pretrained = settings.weights != "random"
+                train_on_videos(network, cache, settings.backbone, device, pretrained=pretrained)
 
             network = _network("small", settings.backbone.seed)
             cache = _add(cache, EMBEDDING, network, start, train_embedding, device, overwrite)
