@@ -176,7 +176,7 @@ class SB3Costs:
         training: what the trainings share.
     """
 
-    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.5, 3.0)
+    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.0, 2.0)
     training: SB3Settings = field(default_factory=SB3Settings)
 
     def __post_init__(self) -> None:
@@ -271,7 +271,7 @@ for _algorithm, _counts in {"ppo": (1, 2, 3), "a2c": (2,), "trpo": (2,), "sac": 
         settings=SB3NumFrames(_counts, _training), runs=_by_num_frames,
     )  # fmt: skip
 for _algorithm, _costs in {
-    "maskable-ppo": (0.15, 0.5, 1.5, 3.0), "dqn": (0.5,), "qr-dqn": (0.5,), "recurrent-ppo": (0.5,),
+    "maskable-ppo": (0.15, 0.5, 1.0, 2.0), "dqn": (0.5,), "qr-dqn": (0.5,), "recurrent-ppo": (0.5,),
 }.items():  # fmt: skip
     _training = SB3Settings(cast(AlgorithmName, _algorithm), SEQUENTIAL)
     _learner(

@@ -47,7 +47,7 @@ SHOWN = (
 
 FEWER: dict[str, dict[str, Any]] = {
     "ocsampler": {"num_frames": (1, 2, 3)},
-    "maskable-ppo": {"costs_of_all_frames": (0.5, 3.0)},
+    "maskable-ppo": {"costs_of_all_frames": (0.5, 2.0)},
     "adafocus": {
         "training": {
             "networks": {"length": {"updates": 300, "patience": 0}},

@@ -40,7 +40,13 @@ from video_env.models.conditional_exit import (
 from video_env.models.stopping import Length
 
 SMALL = AdaFocusV2Settings(
-    patch_size=12, focus_weights="random", hidden=16, policy_hidden=8, length=Length(epochs=2), batch_size=8
+    patch_size=12,
+    glance_weights="random",
+    focus_weights="random",
+    hidden=16,
+    policy_hidden=8,
+    length=Length(epochs=2),
+    batch_size=8,
 )
 
 

@@ -59,7 +59,13 @@ QUICK = AdaFocusSettings(
     fine_tuning=ClassifierTraining(Length(epochs=1)),
 )
 QUICK_V2 = AdaFocusV2Settings(
-    patch_size=8, focus_weights="random", hidden=16, policy_hidden=8, length=Length(epochs=2), batch_size=8
+    patch_size=8,
+    glance_weights="random",
+    focus_weights="random",
+    hidden=16,
+    policy_hidden=8,
+    length=Length(epochs=2),
+    batch_size=8,
 )
 
 

@@ -28,7 +28,7 @@ from video_env.cache.derive import derive
 from video_env.cache.store import Cache
 from video_env.data.patches import check_patch_size, grid_corners
 from video_env.errors import InputError
-from video_env.models.backbones import FrameNetwork, embedding_weights, evaluating, load_weights
+from video_env.models.backbones import FrameNetwork, evaluating, load_weights_by
 from video_env.models.classifiers import build_classifier, loss_at_every_step
 from video_env.models.optimise import build_optimiser, descend, seeded
 from video_env.models.patch_arrays import GLANCE, PATCHES, add_patches
@@ -70,12 +70,13 @@ class NetworkStages:
                  "patch": self.focus.features, "classes": len(cache.classes),
                  "hidden": settings.hidden, "pooling": self.glance.pooling}
             )  # fmt: skip
-        weights = settings.focus_weights
         # By content, so that a file that was replaced is another setting.
         self.weights = {
-            "glance_weights": load_weights(self.glance, settings.glance_weights),
-            "focus_weights": load_weights(
-                self.focus, str(embedding_weights(cache, settings.focus)) if weights == "cache" else weights
+            "glance_weights": load_weights_by(
+                "glance_weights", self.glance, settings.glance_weights, cache, "skim"
+            ),
+            "focus_weights": load_weights_by(
+                "focus_weights", self.focus, settings.focus_weights, cache, "embedding"
             ),
         }
         for network in (self.glance, self.focus):

@@ -67,7 +67,7 @@ class RandomPatchTraining:
             of white.
     """
 
-    length: Length = field(default_factory=lambda: Length(updates=800, round=50, patience=2, falls=1))
+    length: Length = field(default_factory=lambda: Length(updates=1200, round=50, patience=2, falls=1))
     batch_size: int = 32
     optimiser: OptimiserName = "adamw"
     focus_learning_rate: float = 1e-3
@@ -177,7 +177,8 @@ class AdaFocusSettings:
         patch_size: side of a patch in pixels of the cache's frames; of a cache that has patches, theirs.
         glance: network that looks at whole frames.
         glance_size: pixels that frames are scaled to for it; its own by default.
-        glance_weights: what it starts from: torchvision, random, or a file of weights.
+        glance_weights: what it starts from: cache (the network that the cache's ``skim`` was computed with,
+            where that has the same layers), torchvision, random, or a file of weights.
         focus: network that looks at patches.
         focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
             with), torchvision, random, or a file of weights.

@@ -27,7 +27,7 @@ from video_env.data.sampling import coarse_to_fine
 from video_env.errors import InputError
 from video_env.evaluation.protocols import Recognition
 from video_env.models import processes
-from video_env.models.backbones import embedding_weights, load_state, load_weights
+from video_env.models.backbones import load_state, load_weights_by
 from video_env.models.conditional_exit import (
     CRITERIA,
     DEFAULT_EXIT,
@@ -91,9 +91,10 @@ class AdaFocusV2:
         self._shape = _shape_of(self._cache)
         network = build_network(self.settings, **self._shape)
         # By content, so that a file that was replaced is another setting.
+        glance, focus = self.settings.glance_weights, self.settings.focus_weights
         self._weights = {
-            "glance_weights": load_weights(network.glance, self.settings.glance_weights),
-            "focus_weights": load_weights(network.focus, self._focus_weights()),
+            "glance_weights": load_weights_by("glance_weights", network.glance, glance, self._cache, "skim"),
+            "focus_weights": load_weights_by("focus_weights", network.focus, focus, self._cache, "embedding"),
         }
         self._use(network)
 
@@ -110,11 +111,6 @@ class AdaFocusV2:
         self.training_seconds, self.history = 0.0, list[dict[str, float]]()
         self.ended: Ended = ""
         self._trained = False
-
-    def _focus_weights(self) -> str:
-        if self.settings.focus_weights != "cache":
-            return self.settings.focus_weights
-        return str(embedding_weights(self._cache, self.settings.focus))
 
     @property
     def gflops(self) -> float:

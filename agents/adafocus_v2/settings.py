@@ -34,7 +34,9 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Learning rates of the parts, as multiples of ``learning_rate``.
+    """Learning rates of the parts, as multiples of ``learning_rate``. By default those of the networks, which
+    know the videos' frames already, are small: at the rate of the new parts they would learn a few hundred
+    videos by heart before the policy has found anything.
 
     Attributes:
         glance: of the glance network and its auxiliary head.
@@ -43,10 +45,10 @@ class LearningRates:
         focus: of the focus network and its auxiliary head.
     """
 
-    glance: float = 2.0
+    glance: float = 0.1
     policy: float = 2.0
     classifier: float = 1.0
-    focus: float = 0.3
+    focus: float = 0.03
 
     def __post_init__(self) -> None:
         require_positive(self, "glance", "policy", "classifier", "focus")
@@ -60,7 +62,8 @@ class AdaFocusV2Settings:
         patch_size: side of a patch in pixels of the cache's frames.
         glance: network that looks at whole frames.
         glance_size: pixels that frames are scaled to for it; its own by default.
-        glance_weights: what it starts from: torchvision, random, or a file of weights.
+        glance_weights: what it starts from: cache (the network that the cache's ``skim`` was computed with,
+            where that has the same layers), torchvision, random, or a file of weights.
         focus: network that looks at patches.
         focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
             with), torchvision, random, or a file of weights.
@@ -91,7 +94,7 @@ class AdaFocusV2Settings:
     patch_size: int = 36
     glance: BackboneName = "small_glance"
     glance_size: int | None = None
-    glance_weights: str = "random"
+    glance_weights: str = "cache"
     focus: BackboneName = "small"
     focus_weights: str = "cache"
     policy: PolicyName = "soft_argmax"

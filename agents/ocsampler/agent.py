@@ -35,7 +35,7 @@ from video_env.envs.costs import relative_cost
 from video_env.envs.options import check_number
 from video_env.errors import InputError
 from video_env.evaluation.protocols import LooksAt
-from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights
+from video_env.models.backbones import FrameNetwork, evaluating, load_state, load_weights_by
 from video_env.models.cost import count_gflops
 from video_env.models.device import resolve_device
 from video_env.models.optimise import seeded
@@ -111,8 +111,7 @@ class OCSampler:
         }
         self._start(settings, shape, cache, device)
         if self.skim is not None:
-            weights = settings.skim_weights
-            load_weights(self.skim, str(_skim_of(cache, self.skim)) if weights == "cache" else weights)
+            load_weights_by("skim_weights", self.skim, settings.skim_weights, cache, "skim")
 
     def _start(
         self, settings: OCSamplerSettings, shape: dict[str, Any], cache: Cache | None, device: str
@@ -374,18 +373,6 @@ class OCSampler:
             "policy": count_gflops(self.policy, features),
             "budget": 0.0 if self.budget is None else count_gflops(self.budget, features, probabilities),
         }
-
-
-def _skim_of(cache: Cache, network: FrameNetwork) -> Path:
-    """The file of the network that the cache's skim features were computed with."""
-    file = cache.path / "networks" / "skim.safetensors"
-    found = cache.meta["arrays"].get("skim", {}).get("source", {}).get("network")
-    if found != network.name or file.name not in cache.meta["networks"]:
-        raise InputError(
-            f"skim_weights cache: cache {cache.path} holds no {network.name} that its skim features were "
-            f"computed with (they are of {found or 'no network'}); expected torchvision, random or a file"
-        )
-    return cache.network_file(file.name)
 
 
 def _require_shape(name: str, values: np.ndarray, expected: tuple[int, ...]) -> None:

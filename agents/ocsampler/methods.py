@@ -160,7 +160,7 @@ class BudgetCurve:
         training: of the one agent; its λ is turned afterwards.
     """
 
-    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.5, 3.0)
+    costs_of_all_frames: tuple[float, ...] = (0.15, 0.5, 1.0, 2.0)
     training: OCSamplerSettings = field(default_factory=OCSamplerSettings)
 
     def __post_init__(self) -> None:

@@ -93,7 +93,8 @@ class Backbone:
     """A network by name: how it is built, its number of features D, and what its input looks like.
 
     ``input_size`` None means that it takes frames of any size as they are; ``maps`` gives the features
-    [B, D, h, w] before they are pooled, ``pooling`` how they are.
+    [B, D, h, w] before they are pooled, ``pooling`` how they are. ``layers_of`` names another network whose
+    layers have the same weights, though other strides.
     """
 
     build: Callable[[], nn.Module]
@@ -104,6 +105,7 @@ class Backbone:
     last_layer: str = ""
     maps: Callable[[nn.Module, torch.Tensor], torch.Tensor] = _maps_before_pooling
     pooling: Pooling = "max"
+    layers_of: str = ""
 
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -122,7 +124,7 @@ BACKBONES: dict[str, Backbone] = {
     ),
     "small": Backbone(small_backbone, 64, None, *_PLAIN),
     "small_skim": Backbone(small_skim_backbone, 32, 16, *_PLAIN),
-    "small_glance": Backbone(small_glance_backbone, 32, 16, *_PLAIN),
+    "small_glance": Backbone(small_glance_backbone, 32, 16, *_PLAIN, layers_of="small_skim"),
 }
 
 
@@ -249,21 +251,38 @@ def load_weights(network: FrameNetwork, weights: str) -> str:
     return record
 
 
-def embedding_weights(cache: Cache, network: str) -> Path:
-    """The file in the cache with the weights of the network that its ``embedding`` was computed with.
+def load_weights_by(
+    setting: str, network: FrameNetwork, weights: str, cache: Cache, array: Literal["embedding", "skim"]
+) -> str:
+    """``load_weights``, to which ``cache`` is a source too: the network that one of the cache's arrays was
+    computed with.
+
+    Args:
+        setting: whose value ``weights`` is, for errors.
+        network: changed in place.
+        weights: ``cache``, or as ``load_weights`` takes them.
+        cache: where the videos are that the network is for.
+        array: of the cache.
+
+    Returns:
+        What to record of it.
 
     Raises:
-        InputError: that is another network, or its weights are not in the cache.
+        InputError: that network has other layers, or its weights are not in the cache; or as
+            ``load_weights`` raises it.
     """
-    file = cache.path / "networks" / "embedding.safetensors"
-    found = cache.meta["arrays"].get("embedding", {}).get("source", {}).get("network")
-    if found != network or file.name not in cache.meta["networks"]:
+    if weights != "cache":
+        return load_weights(network, weights)
+    file = cache.path / "networks" / f"{array}.safetensors"
+    found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network")
+    like = (network.name, BACKBONES[network.name].layers_of)
+    if not found or found not in like or file.name not in cache.meta["networks"]:
         raise InputError(
-            f"focus_weights cache: cache {cache.path} does not hold the weights of a {network} that its "
-            f"embedding was computed with (its network: {found or 'none'}); expected torchvision, random or "
-            "a file"
+            f"{setting} cache: cache {cache.path} does not hold the weights of a {network.name} that its "
+            f"{array} was computed with (its network: {found or 'none'}); expected torchvision, random or a "
+            "file"
         )
-    return cache.network_file(file.name)
+    return load_weights(network, str(cache.network_file(file.name)))
 
 
 def load_state(
