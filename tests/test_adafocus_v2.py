@@ -379,7 +379,7 @@ def test_bad_settings_say_what_is_wrong(frames_cache: Cache) -> None:
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, frames_cache: Cache) -> None:
-    arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--patch-size", "12", "--focus-weights", "random",
+    arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--patch-size", "12", "--focus-weights", "random", "--glance-weights", "random",
                  "--hidden", "16", "--length.epochs", "3", "--batch-size", "8", "--device", "cpu"]  # fmt: skip
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -417,7 +417,7 @@ def test_commands_from_frames_to_a_result(
     tmp_path: Path, frames_cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["train", "adafocus-v2", f"{frames_cache.path}", "--out", f"{tmp_path / 'agent'}", "--patch-size", "12",
-                 "--focus-weights", "random", "--hidden", "16", "--length.epochs", "1", "--augmentation.flip",
+                 "--focus-weights", "random", "--glance-weights", "random", "--hidden", "16", "--length.epochs", "1", "--augmentation.flip",
                  "--precision", "bfloat16", "--policy", "fully_connected"]  # fmt: skip
     assert main(arguments) == 0
     agent = AdaFocusV2.load(tmp_path / "agent" / "agent.pt", cache=frames_cache)
@@ -479,6 +479,7 @@ def test_compare_puts_both_versions_side_by_side(
         *(word for name in short for word in (f"{first}.{name}", "1")), f"{second}.length.epochs", "2",
         "--adafocus.patch-sizes", "12", "--adafocus-v2.patch-sizes", "12", "--adafocus-v2.exit-sizes", "12",
         f"{first}.focus-weights", "random", f"{second}.focus-weights", "random",
+        f"{second}.glance-weights", "random",
     ]  # fmt: skip
     assert main(arguments) == 0
     training = pd.read_csv(tmp_path / "out" / "training.csv").set_index("method")
