@@ -123,3 +123,27 @@ class PatchEncoder(CacheEncoder):
             dim=1,
         )
         return self.network.look(patches.movedim(-1, -3))
+
+    @torch.inference_mode()
+    def at(self, frames: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The features of one patch of each frame.
+
+        Args:
+            frames: uint8 [n, H, W, 3].
+            positions: int64 [n].
+
+        Returns:
+            float16 [n, D].
+        """
+        size, parts = self.patch_size, []
+        corners = self._corners[positions].tolist()
+        patches = np.stack(
+            [
+                frame[row : row + size, column : column + size]
+                for frame, (row, column) in zip(frames, corners, strict=True)
+            ]
+        )
+        for part in torch.from_numpy(patches).split(self._batch * GRID * GRID):
+            pixels = self.network.prepare(part.to(self.device), size)
+            parts.append(self.network.look(pixels).half().cpu())
+        return torch.cat(parts).numpy()
