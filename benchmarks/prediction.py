@@ -1,4 +1,5 @@
-"""Predicting video files against decoding them and running the networks on what is looked at, in turns.
+"""Predicting video files against decoding them, and loading the networks and running them on what is looked
+at, in turns.
 
     python benchmarks/prediction.py
 
@@ -57,12 +58,13 @@ def compare(cache: Cache, annotations: Annotations, agent: Path, rounds: int) ->
     from video_env.evaluation.prediction import agent_from, predict, reading_of
     from video_env.models.redraw import encoders_of
 
-    encoders, settings = encoders_of(cache), reading_of(cache)
+    settings = reading_of(cache)
     videos = [str(annotations.videos / path) for path in annotations.table["path"]]
     shape = (len(videos), CANDIDATES, SIZE, SIZE, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def networks() -> None:
+        encoders = encoders_of(cache)
         encoders["skim"](frames)
         encoders["embedding"](frames[:, :CHOSEN])
 

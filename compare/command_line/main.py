@@ -18,7 +18,7 @@ COMMANDS = {
     "compare": "train methods and compare accuracy, cost and training",
     "report": "one HTML file of a comparison: summary, interactive curve, every video",
     "curve": "summary table and accuracy-vs-budget curve from result tables",
-    "selections": "the frames chosen, as JSON lines, from result tables",
+    "selections": "the frames chosen, from result tables, in files that other programs read",
 }
 
 
