@@ -4,7 +4,7 @@ at, in turns.
     python benchmarks/prediction.py
 
 An OCSampler of the published networks (MobileNetV2 skims 10 candidates, ResNet-50 looks at 6) on videos of
-320x240 pixels, many and one.
+320x240 pixels, many and one. Networks run in one thread, whose time depends less on who else has the cores.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def compare(cache: Cache, annotations: Annotations, agent: Path, rounds: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--videos", type=int, default=16)
+    parser.add_argument("--videos", type=int, default=8)
     arguments = parser.parse_args()
     from dataclasses import replace
 
@@ -95,10 +95,11 @@ def main() -> None:
 
     from agents.ocsampler import OCSampler, OCSamplerSettings
     from video_env.evaluation import registry
+    from video_env.evaluation.rounds import one_thread
 
     registry.load()
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, one_thread():
         folder = Path(name)
         many = large_videos(folder, arguments.videos)
         cache = cache_of(many, folder)
