@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 from torch.nn import functional as F
 
-from video_env.cache.store import Cache
+from video_env.cache.store import Cache, open_cache
 from video_env.envs.options import PACKAGED_CACHE
 from video_env.errors import InputError
 from video_env.models.candidate_networks import NetworkName, build_candidate_network
@@ -51,14 +51,14 @@ _TABLES: WeakValueDictionary[tuple[str, ...], FeatureTable] = WeakValueDictionar
 
 
 def _shared_table(
-    cache: str | None, array: str, prepare: Callable[[torch.Tensor], torch.Tensor], num_videos: int
+    cache: str | Cache | None, array: str, prepare: Callable[[torch.Tensor], torch.Tensor], num_videos: int
 ) -> FeatureTable:
     """The table of a cache's array; the same object as long as somebody holds it.
 
     Raises:
         InputError: the cache has another number of videos than the observations' indices.
     """
-    opened = Cache(PACKAGED_CACHE if cache is None else cache)
+    opened = open_cache(PACKAGED_CACHE if cache is None else cache)
     if len(opened) != num_videos:
         raise InputError(
             f"cache {opened.path}: has {len(opened)} videos, and the observations index {num_videos}; "
@@ -110,8 +110,8 @@ class CandidateFeatures(BaseFeaturesExtractor):
 
     Args:
         observation_space: of FrameSelect-v0 or FrameSelectOneStep-v0.
-        cache: path of the environment's cache, for index observations; as in the environments, the packaged
-            one by default.
+        cache: the environment's cache or its path, for index observations; as in the environments, the
+            packaged one by default.
         network: by name, see ``video_env.models.candidate_networks``.
         hidden: features of each candidate, H.
 
@@ -122,7 +122,7 @@ class CandidateFeatures(BaseFeaturesExtractor):
     def __init__(
         self,
         observation_space: gym.spaces.Dict,
-        cache: str | None = None,
+        cache: str | Cache | None = None,
         network: NetworkName = "convolution",
         hidden: int = 32,
     ) -> None:
@@ -159,8 +159,8 @@ class GlanceFeatures(BaseFeaturesExtractor):
 
     Args:
         observation_space: of PatchSelect-v0 or PatchSelectContinuous-v0.
-        cache: path of the environment's cache, for index observations; as in the environments, the packaged
-            one by default.
+        cache: the environment's cache or its path, for index observations; as in the environments, the
+            packaged one by default.
         hidden: features of each position, and of the context, H.
         grid: rows and columns of the positions; by default the glance map's own.
 
@@ -173,7 +173,7 @@ class GlanceFeatures(BaseFeaturesExtractor):
     def __init__(
         self,
         observation_space: gym.spaces.Dict,
-        cache: str | None = None,
+        cache: str | Cache | None = None,
         hidden: int = 32,
         grid: tuple[int, int] | None = None,
     ) -> None:

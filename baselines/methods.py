@@ -347,4 +347,9 @@ def evaluate_agent(cache: Cache, agent: Path, device: str = "auto") -> Entry:
     return Entry(settings.method(), settings.title(), SB3, seed=settings.seed, **point)
 
 
-agent_kind(AgentKind("sb3", "an algorithm of Stable-Baselines3", train_agent, evaluate_agent))
+agent_kind(
+    AgentKind(
+        "sb3", "an algorithm of Stable-Baselines3", train_agent, evaluate_agent,
+        holds=lambda file: file.suffix == ".zip",
+    )
+)  # fmt: skip

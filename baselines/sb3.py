@@ -16,6 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 import video_env  # noqa: F401  (registers the environments)
 from baselines.tuned import Tuned, read_tuned
 from baselines.vec_env import StableBaselinesVecEnv
+from video_env.cache.in_memory import CacheInMemory
 from video_env.cache.store import Cache
 from video_env.envs.costs import gflops_of_all_frames, gflops_of_all_patches, relative_cost
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
@@ -328,7 +329,8 @@ class SB3Policy:
 def _on(cache: Cache, policy_options: dict[str, Any]) -> dict[str, Any]:
     """The policy's arguments, its features from this cache."""
     extractor = policy_options.get("features_extractor_kwargs") or {}
-    return {**policy_options, "features_extractor_kwargs": {**extractor, "cache": str(cache.path)}}
+    own = cache if isinstance(cache, CacheInMemory) else str(cache.path)
+    return {**policy_options, "features_extractor_kwargs": {**extractor, "cache": own}}
 
 
 def _policy_gflops(model: BaseAlgorithm) -> float:

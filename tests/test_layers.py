@@ -77,7 +77,7 @@ def test_only_the_data_layer_knows_a_video_decoder() -> None:
 
 
 COMMAND = re.compile(
-    r"(?<![\w-])--[a-z]|\bvideo-env (cache|compare|curve|demo|evaluate|report|selections|study|train)\b"
+    r"(?<![\w-])--[a-z]|\bvideo-env (cache|compare|curve|demo|evaluate|predict|report|selections|study|train)\b"
 )
 
 

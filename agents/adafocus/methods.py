@@ -6,6 +6,7 @@ Its first two stages also make the patch features that all methods for PatchSele
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from agents.adafocus.agent import METHODS as STAGES
 from agents.adafocus.agent import AdaFocus
 from agents.adafocus.released import flattened, load_adafocus
 from agents.adafocus.settings import CLASSIFIER, POLICY, AdaFocusSettings
+from agents.common.agent_files import holds_agent
 from agents.common.released_caches import as_numbered, is_own_network, require_input
 from agents.common.released_checkpoints import load_checkpoint
 from video_env.cache.build import build_cache
@@ -214,7 +216,15 @@ def entry_of(agent: AdaFocus, *, fine_tuned: bool = True) -> Entry:
     return Entry(id, title, FAMILY, seed=agent.settings.seed, **point_of(agent, fine_tuned=fine_tuned))
 
 
-agent_kind(AgentKind("adafocus", "AdaFocus, the first version", train_agent, evaluate_agent))
+agent_kind(
+    AgentKind(
+        "adafocus",
+        "AdaFocus, the first version",
+        train_agent,
+        evaluate_agent,
+        holds=partial(holds_agent, agent="AdaFocus"),
+    )
+)
 
 
 # Released checkpoints.

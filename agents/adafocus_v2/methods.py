@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agents.adafocus_v2.agent import AdaFocusV2
 from agents.adafocus_v2.released import load_adafocus_v2
 from agents.adafocus_v2.settings import AdaFocusV2Settings
+from agents.common.agent_files import holds_agent
 from agents.common.released_caches import as_numbered, require_input
 from agents.common.released_checkpoints import load_checkpoint
 from video_env.cache.build import build_cache
@@ -210,7 +212,15 @@ def entry_of(
     return Entry(id, title, FAMILY, seed=agent.settings.seed, **point_of(agent, gflops, rule))
 
 
-agent_kind(AgentKind("adafocus-v2", "AdaFocusV2", train_agent, evaluate_agent))
+agent_kind(
+    AgentKind(
+        "adafocus-v2",
+        "AdaFocusV2",
+        train_agent,
+        evaluate_agent,
+        holds=partial(holds_agent, agent="AdaFocusV2"),
+    )
+)
 
 
 # Released checkpoints.

@@ -102,6 +102,15 @@ def read_agent(path: Path, agent: str, *parts: str) -> AgentRecord:
         )  # fmt: skip
 
 
+def holds_agent(path: Path, agent: str) -> bool:
+    """Whether a file is of an agent of this kind; of a file that is none it is not."""
+    try:
+        saved = read_tensors(path, what=f"agent {path}")
+    except InputError:
+        return False
+    return isinstance(saved, dict) and saved.get("agent") == agent
+
+
 @contextmanager
 def understanding(path: Path) -> Iterator[None]:
     """Make of what is read from a file an agent: entries of other kinds than expected are the file's fault.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from agents.common.agent_files import read_agent
+from agents.common.agent_files import holds_agent, read_agent
 from agents.common.released_caches import as_numbered, is_own_network, require_frames_kept
 from agents.common.released_checkpoints import load_checkpoint
 from agents.ocsampler.agent import PARTS, OCSampler
@@ -253,7 +254,11 @@ def entry_of(agent: OCSampler) -> Entry:
     return Entry(id, title, FAMILY, seed=agent.settings.seed, **point_of(agent))
 
 
-agent_kind(AgentKind("ocsampler", "OCSampler", train_agent, evaluate_agent))
+agent_kind(
+    AgentKind(
+        "ocsampler", "OCSampler", train_agent, evaluate_agent, holds=partial(holds_agent, agent="OCSampler")
+    )
+)
 
 
 # Released checkpoints.

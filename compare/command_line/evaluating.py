@@ -16,12 +16,13 @@ from video_env.errors import InputError, require_seed
 from video_env.evaluation import registry
 from video_env.evaluation.agent_kinds import AGENT_KINDS, RELEASED
 from video_env.evaluation.budget import Metric, summarise
+from video_env.evaluation.chosen_elsewhere import entry_of_choices, match_selections
 from video_env.evaluation.evaluate import evaluate
 from video_env.evaluation.labels import setting_labels
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.registry import Job, Method
 from video_env.evaluation.results import join_results, read_results, write_results
-from video_env.evaluation.selections import write_selections
+from video_env.evaluation.selections import Format, write_selections
 from video_env.evaluation.throughput import Evaluated, with_speeds
 from video_env.models.device import resolve_device
 
@@ -32,6 +33,7 @@ def commands() -> dict[str, Callable[..., None]]:
         **{one.id: _untrained(one) for one in registry.methods().values() if one.train is None},
         **{kind.name: _saved(kind.entry) for kind in AGENT_KINDS.values()},
         **{f"released-{system.name}": _saved(system.entry) for system in RELEASED.values()},
+        "selections": chosen_elsewhere,
     }
 
 
@@ -95,6 +97,41 @@ def _saved(entry_of: Callable[..., Entry]) -> Callable[..., None]:
     return as_command(entry_of, run, also={**_OUT, **_SPLIT, **_NAME})
 
 
+def chosen_elsewhere(
+    cache: CacheFolder,
+    selections: Path,
+    out: Path,
+    format: Format = "jsonl",
+    split: str = "test",
+    method: str | None = None,
+    choosing_gflops: float = 0.0,
+    device: str = "auto",
+) -> None:
+    """Evaluate the frames that any program chose, with the recognizer of a cache.
+
+    Each frame goes to the nearest candidate of the cache; several on one candidate count once.
+
+    Args:
+        cache: Folder of the cache.
+        selections: File with a choice for every video of the split.
+        out: File of the result table (.parquet).
+        format: Format of the file: our own lines or table (jsonl, csv), a list of frame numbers for each
+            video in order (frame-idx), lines of doc_id and index (doc-id), a list of id and frame_timestamps
+            (frame-timestamps).
+        split: Split to test: train, validation or test.
+        method: Id in tables, and the name in curves; by default the file's name.
+        choosing_gflops: GFLOPs per video that the choosing took, which the method is charged with.
+        device: auto, cpu, cuda:0, ...
+    """
+    _require_parquet(out)
+    opened = Cache(cache)
+    resolve_device(device)
+    matched = match_selections(selections, opened, split, format)
+    entry = entry_of_choices(matched, selections.stem if method is None else method, choosing_gflops)
+    print(f"{selections}: {matched}")
+    _evaluate([entry], opened, out, split, device)
+
+
 def _named(entry: Entry, method: str) -> Entry:
     if not method.strip():
         raise InputError("method: found an empty name, expected an id")
@@ -143,14 +180,17 @@ def curve(
     )
 
 
-def selections(cache: CacheFolder, results: list[Path], out: Path) -> None:
-    """The frames chosen, as JSON lines: video, method, setting, seed, frame indices, timestamps in seconds.
+def selections(cache: CacheFolder, results: list[Path], out: Path, format: Format = "jsonl") -> None:
+    """The frames chosen, for other programs: video, method, setting, seed, frame indices, seconds, the rate.
 
     Args:
         cache: Folder of the cache that the tables were made on.
         results: Result tables, or folders of them.
         out: File to write.
+        format: JSON lines (jsonl) or a table (csv); or, of one choice for each video, what other programs
+            read: a list of frame numbers for each video in order (frame-idx), lines of doc_id and index
+            (doc-id), a list of id and frame_timestamps (frame-timestamps).
     """
     table = read_results(*results)
-    write_selections(Cache(cache), table, out)
+    write_selections(Cache(cache), table, out, format)
     print(f"{out}: {len(table)} selections")

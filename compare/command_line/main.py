@@ -14,10 +14,11 @@ COMMANDS = {
     "cache": "build a cache from videos, add to it, verify it, take an extract of it",
     "train": "train the recognizer or an agent on a cache",
     "evaluate": "let a method choose frames or patches for every video of a split: a result table",
+    "predict": "say what video files show, with a saved agent, and which frames or patches it looked at",
     "compare": "train methods and compare accuracy, cost and training",
     "report": "one HTML file of a comparison: summary, interactive curve, every video",
     "curve": "summary table and accuracy-vs-budget curve from result tables",
-    "selections": "the frames chosen, as JSON lines, from result tables",
+    "selections": "the frames chosen, from result tables, in files that other programs read",
 }
 
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     from video_env.errors import InputError
 
     try:
-        _run(command, _in_new_spelling(command, arguments[1:]))
+        return _run(command, _in_new_spelling(command, arguments[1:]))
     except InputError as error:
         from compare.command_line.advice import with_advice
 
@@ -50,13 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nvideo-env: interrupted; run the command again", file=sys.stderr)
         return 130
-    return 0
 
 
-def _run(command: str, arguments: list[str]) -> None:
+def _run(command: str, arguments: list[str]) -> int:
+    """Run a command; its exit status, which is 0 for those that return nothing."""
     import tyro
 
-    from compare.command_line import caches, comparing, evaluating, training
+    from compare.command_line import caches, comparing, evaluating, predicting, training
     from video_env.errors import InputError
     from video_env.evaluation import registry
 
@@ -74,16 +75,17 @@ def _run(command: str, arguments: list[str]) -> None:
         tyro.extras.subcommand_cli_from_dict(
             known, prog=f"video-env {command}", description=COMMANDS[command], args=arguments
         )
-        return
-    single: dict[str, Callable[..., None]] = {
+        return 0
+    single: dict[str, Callable[..., int | None]] = {
         "curve": evaluating.curve, "selections": evaluating.selections, "report": comparing.report,
+        "predict": predicting.predict_command,
     }  # fmt: skip
     made = {
         "compare": comparing.compare_command, "demo": comparing.demo_command,
         "study": comparing.study_command,
     }  # fmt: skip
     function = single[command] if command in single else made[command](arguments)
-    tyro.cli(function, prog=f"video-env {command}", args=arguments)
+    return tyro.cli(function, prog=f"video-env {command}", args=arguments) or 0
 
 
 _WANTED = {"evaluate": "untrained-method"}

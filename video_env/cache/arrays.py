@@ -26,7 +26,12 @@ class CachedArray:
 
     Indexing by a row, a slice or an integer array reads memory-mapped shards and returns a copy in
     memory; ``cache["skim"][[3, 1]]`` has shape [2, T, D].
+
+    Attributes:
+        on_demand: whether entries are computed when they are asked for, so that none is read in advance.
     """
+
+    on_demand = False
 
     def __init__(
         self, name: str, folder: Path, dtype: str, row_shape: tuple[int, ...], shard_rows: list[int]
@@ -90,6 +95,16 @@ class CachedArray:
             place = (rows[here] - self._starts[number], *(index[here] for index in inner))
             result[here] = self._shard(int(number))[place]
         return result
+
+    def of_frames(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """As ``self[rows]``, for who looks at some frames only: others may hold anything, where an array is
+        computed on demand.
+
+        Args:
+            rows: int64 [n].
+            wanted: bool [n, T].
+        """
+        return self[rows]
 
     def iterate(self) -> Iterator[tuple[slice, np.ndarray]]:
         """The shards in order: which rows, and their memory-mapped values (read-only)."""

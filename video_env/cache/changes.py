@@ -28,8 +28,10 @@ VIDEOS_PER_BATCH = 8
 class Encoder(Protocol):
     """What turns frames into one array of the cache."""
 
-    gflops: float
     source: dict[str, Any]
+
+    @property
+    def gflops(self) -> float: ...
 
     def __call__(self, clips: np.ndarray) -> np.ndarray:
         """uint8 [B, T, H, W, 3] to features [B, T, ...], the same for the same frames and batch."""

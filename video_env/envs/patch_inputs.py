@@ -52,6 +52,8 @@ class PatchInputs:
         with torch.inference_mode():
             width = classifier.glance_input(self._features(np.zeros((1, classifier.glance)))).shape[1]
             frames = len(rows) * self.num_frames
+            if self._patches.on_demand:
+                largest_in_memory = 0
             fits = frames * width * 2 <= largest_in_memory
             self._glance_table = self._all_glances(width) if fits else None
             fits = frames * self.num_positions * width * 2 <= largest_in_memory

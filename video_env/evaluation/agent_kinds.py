@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from video_env.cache.store import Cache
 from video_env.errors import InputError
@@ -20,12 +21,14 @@ class AgentKind:
         train: trains one to a file or folder; its parameters are the options of ``train NAME``.
         entry: reads one and gives its point on the curve; its parameters are the options of
             ``evaluate NAME``, among them ``cache``, the file ``agent`` and ``device``.
+        holds: whether a file is of this kind, by which it is known where only the file is given.
     """
 
     name: str
     about: str
     train: Callable[..., None]
     entry: Callable[..., Entry]
+    holds: Callable[[Path], bool] = lambda file: False
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ def agent_kind(kind: AgentKind) -> None:
     if AGENT_KINDS.get(kind.name, kind) != kind:
         raise InputError(f"agent kind {kind.name!r}: is registered already")
     AGENT_KINDS[kind.name] = kind
+
+
+def kind_of(file: Path) -> AgentKind:
+    """The kind of agent that a file holds.
+
+    Raises:
+        InputError: there is no such file, or it is of no kind known here.
+    """
+    if not file.is_file():
+        raise InputError(f"agent {file}: no such file")
+    for kind in AGENT_KINDS.values():
+        if kind.holds(file):
+            return kind
+    raise InputError(f"agent {file}: found no agent, expected one of {', '.join(AGENT_KINDS)}")
 
 
 def released_system(system: ReleasedSystem) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class CacheEncoder:
     ) -> None:
         self.device = resolve_device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
-        self.gflops = self._count_gflops(frame_size)
+        self._frame_size = frame_size
         self.source = {
             "network": network.name,
             "input_size": network.input_size,
@@ -47,6 +48,11 @@ class CacheEncoder:
         if network.interpolation != "bilinear":
             self.source["interpolation"] = network.interpolation
         self._batch = batch
+
+    @cached_property
+    def gflops(self) -> float:
+        # When it is asked for: counting takes a pass of the network.
+        return self._count_gflops(self._frame_size)
 
     @torch.inference_mode()
     def __call__(self, clips: np.ndarray) -> np.ndarray:
@@ -123,3 +129,27 @@ class PatchEncoder(CacheEncoder):
             dim=1,
         )
         return self.network.look(patches.movedim(-1, -3))
+
+    @torch.inference_mode()
+    def at(self, frames: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The features of one patch of each frame.
+
+        Args:
+            frames: uint8 [n, H, W, 3].
+            positions: int64 [n].
+
+        Returns:
+            float16 [n, D].
+        """
+        size, parts = self.patch_size, []
+        corners = self._corners[positions].tolist()
+        patches = np.stack(
+            [
+                frame[row : row + size, column : column + size]
+                for frame, (row, column) in zip(frames, corners, strict=True)
+            ]
+        )
+        for part in torch.from_numpy(patches).split(self._batch * GRID * GRID):
+            pixels = self.network.prepare(part.to(self.device), size)
+            parts.append(self.network.look(pixels).half().cpu())
+        return torch.cat(parts).numpy()

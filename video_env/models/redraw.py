@@ -37,28 +37,46 @@ def encoders_of(
         InputError: weights are neither stored in the cache, nor torchvision's, nor given, or those
             given are not those that the cache was computed with.
     """
-    encoders = {}
-    for array in ENCODED:
-        if array not in cache:
-            continue
-        source = cache.meta["arrays"][array]["source"]
-        if source["network"] == "elsewhere":
-            raise InputError(f"cache {cache.path}: its {array} was computed elsewhere, by an unknown network")
-        network = FrameNetwork(
-            source["network"],
-            input_size=source["input_size"],
-            temporal_shift=source.get("temporal_shift", 0),
-            interpolation=source.get("interpolation", "bilinear"),
+    return {
+        array: encoder_of(cache, array, weights=weights, device=device) for array in ENCODED if array in cache
+    }
+
+
+def encoder_of(
+    cache: Cache,
+    array: str,
+    *,
+    weights: Mapping[str, str] | None = None,
+    device: str = "auto",
+    kind: type[CacheEncoder] = CacheEncoder,
+) -> CacheEncoder:
+    """The encoder that computed one of a cache's arrays; see ``encoders_of``.
+
+    Args:
+        kind: of the encoder.
+
+    Raises:
+        InputError: see ``encoders_of``.
+        CacheError: the cache has no such array.
+    """
+    source = cache.sources(array)[array]
+    if source.get("network", "elsewhere") == "elsewhere":
+        raise InputError(f"cache {cache.path}: its {array} was computed elsewhere, by an unknown network")
+    network = FrameNetwork(
+        source["network"],
+        input_size=source["input_size"],
+        temporal_shift=source.get("temporal_shift", 0),
+        interpolation=source.get("interpolation", "bilinear"),
+    )
+    record = load_weights(network, _where(cache, array, source, weights or {}))
+    if record != source["weights"]:
+        raise InputError(
+            f"{array} weights: found {record}, expected {source['weights']}, with which cache "
+            f"{cache.path} was computed"
         )
-        record = load_weights(network, _where(cache, array, source, weights or {}))
-        if record != source["weights"]:
-            raise InputError(
-                f"{array} weights: found {record}, expected {source['weights']}, with which cache "
-                f"{cache.path} was computed"
-            )
-        frame_size = int(source["frame_size"])
-        encoders[array] = CacheEncoder(network, weights=record, frame_size=frame_size, device=device)
-    return encoders
+    options = {"patch_size": source["patch_size"]} if "patch_size" in source else {}
+    frame_size = int(source["frame_size"])
+    return kind(network, weights=record, frame_size=frame_size, device=device, **options)
 
 
 def take_networks(

@@ -55,7 +55,7 @@ class Verdicts:
 
         with torch.inference_mode():
             mask = torch.from_numpy(np.ascontiguousarray(chosen, dtype=bool))
-            scores = self._recognizer.scores(self._per_frame(video), mask)
+            scores = self._recognizer.scores(self._per_frame(video, chosen), mask)
             return scores.double().softmax(dim=-1).numpy()
 
     def single_frame_probabilities(self, video: np.ndarray) -> np.ndarray:
@@ -66,10 +66,10 @@ class Verdicts:
             batch, num_candidates, self.num_classes
         )
 
-    def _per_frame(self, video: np.ndarray) -> torch.Tensor:
+    def _per_frame(self, video: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         import torch
 
-        embedding = torch.from_numpy(self.cache["embedding"][self.rows[video]]).float()
+        embedding = torch.from_numpy(self.cache["embedding"].of_frames(self.rows[video], chosen)).float()
         return self._recognizer.per_frame(embedding)
 
     @cached_property
