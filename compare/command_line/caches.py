@@ -182,10 +182,10 @@ def add(
             of a running maximum.
         patch_size: Side of a patch in pixels of the cache's frames.
         glance: Network that looks at whole frames.
-        glance_weights: torchvision, random, or a file of weights.
+        glance_weights: torchvision, timm, random, package:NAME, or a file of weights.
         glance_size: Pixels that frames are scaled to for it; by default 224, of a small network its own.
         focus: Network that looks at patches.
-        focus_weights: torchvision, random, or a file of weights.
+        focus_weights: torchvision, timm, random, package:NAME, or a file of weights.
         device: auto, cpu, cuda:0, ...
     """
     opened = Cache(cache)

@@ -140,12 +140,12 @@ def _build_timm(name: str) -> nn.Module:
 
 
 def _timm_backbone(name: str) -> Backbone:
-    import timm
+    from timm.data.config import resolve_data_config
 
     build = partial(_build_timm, name)
     with torch.device("meta"):
         network: Any = build().eval()
-    wanted = timm.data.resolve_data_config(model=network)
+    wanted = resolve_data_config(model=network)
     size = wanted["input_size"][-1]
     features = network(torch.empty(1, 3, size, size, device="meta")).shape[1]
     config = network.pretrained_cfg

