@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from report import alternating_seconds, median_ratio, write_report
 
-from video_env.models.backbones import BackboneName, FrameNetwork
+from video_env.models.backbones import FrameNetwork
 from video_env.models.encoders import PatchEncoder
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     results: dict[str, float] = {}
-    cases: tuple[tuple[BackboneName, int, int, int], ...] = (("small", 96, 36, 96), ("resnet50", 224, 96, 8))
+    cases: tuple[tuple[str, int, int, int], ...] = (("small", 96, 36, 96), ("resnet50", 224, 96, 8))
     for name, frame_size, patch_size, frames in cases:
         network = FrameNetwork(name, input_size=patch_size)
         encoder = PatchEncoder(network, patch_size=patch_size, frame_size=frame_size, weights="random")

@@ -13,7 +13,7 @@ from agents.adafocus_v2.point_policies import PolicyName
 from agents.adafocus_v2.recognition import RecognisingNetwork
 from agents.adafocus_v2.settings import AdaFocusV2Settings
 from video_env.data.sampling import coarse_to_fine
-from video_env.models.backbones import BackboneName, FrameNetwork, evaluating
+from video_env.models.backbones import FrameNetwork, evaluating
 from video_env.models.cost import count_gflops
 from video_env.models.cut_patches import cut_patches
 from video_env.models.inference import chunks_of, for_inference
@@ -46,7 +46,7 @@ def frames(*shape: int) -> torch.Tensor:
         ("mobilenet_v2", {"input_size": 64, "temporal_shift": 10}, (1, 4, 64, 64, 3)),
     ],
 )  # fmt: skip
-def test_batch_norm_is_folded(name: BackboneName, options: dict[str, int], shape: tuple[int, ...]) -> None:
+def test_batch_norm_is_folded(name: str, options: dict[str, int], shape: tuple[int, ...]) -> None:
     network = trained(FrameNetwork(name, **options))  # type: ignore[arg-type]
     folded = for_inference(network)
     with evaluating(network):
@@ -66,7 +66,7 @@ def test_batch_norm_is_folded(name: BackboneName, options: dict[str, int], shape
     ],
 )  # fmt: skip
 def test_frames_are_scaled_and_normalised_as_by_torch(
-    name: BackboneName, size: int | None, shape: tuple[int, ...]
+    name: str, size: int | None, shape: tuple[int, ...]
 ) -> None:
     """Those that become much smaller, by matrix products, and large batches in parts."""
     network, own = FrameNetwork(name), frames(*shape, 3)

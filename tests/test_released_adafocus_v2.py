@@ -17,7 +17,6 @@ from tests.test_released import close
 from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.evaluation.metrics import mean_average_precision
-from video_env.models.backbones import BackboneName
 from video_env.models.conditional_exit import (
     CRITERIA,
     confidences,
@@ -54,7 +53,7 @@ def test_golden_loss_and_gradients(network: AdaFocusV2Network, frames: torch.Ten
 
 @pytest.mark.parametrize(("glance", "costs"), [("mobilenet_v2", (17.615, 26.957, 38.968)),
                                                ("resnet50", (24.757, 34.099, 46.111))])  # fmt: skip
-def test_counted_cost_is_the_published_one(glance: BackboneName, costs: tuple[float, ...]) -> None:
+def test_counted_cost_is_the_published_one(glance: str, costs: tuple[float, ...]) -> None:
     for patch_size, gflops in zip((96, 128, 160), costs, strict=True):
         network = build_released(glance=glance, patch_size=patch_size)
         counted = count_gflops(network, torch.empty(1, 16, 3, 224, 224))
@@ -94,7 +93,7 @@ def released(network: AdaFocusV2Network) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("glance", ["mobilenet_v2", "resnet50"])
-def test_sizes_are_inferred_from_shapes(tmp_path: Path, glance: BackboneName) -> None:
+def test_sizes_are_inferred_from_shapes(tmp_path: Path, glance: str) -> None:
     known = build_released(
         glance=glance, patch_size=64, num_classes=7, num_frames=3, policy_hidden=24, hidden=40
     ).eval()

@@ -13,7 +13,7 @@ from agents.adafocus.patch_policy import PatchPolicy
 from agents.common.released_checkpoints import INPUT_SIZE
 from video_env.data.patches import GRID, check_patch_size, grid_corners, grid_points
 from video_env.errors import InputError
-from video_env.models.backbones import BACKBONES, FrameNetwork, load_state
+from video_env.models.backbones import FrameNetwork, find_backbone, load_state
 from video_env.models.classifiers import GRUClassifier
 
 
@@ -154,7 +154,7 @@ def _is_unused(name: str, acting: str) -> bool:
     """The learning copy of the policy, and the heads that stage 0 needed."""
     copies = name.startswith("focuser.policy.") and not name.startswith(acting + ".")
     heads = tuple(
-        prefix + BACKBONES[network].last_layer
+        prefix + str(find_backbone(network).last_layer)
         for prefix, network in (("glancer.net.", "mobilenet_v2"), ("focuser.net.", "resnet50"))
     )
     return copies or name.startswith(heads)

@@ -9,7 +9,7 @@ from agents.adafocus.patch_ppo import PPOCoefficients
 from agents.adafocus.policies import WIDTHS, PolicyName
 from video_env.envs.patch_select import REWARDS
 from video_env.errors import InputError, require_choice, require_positive, require_seed
-from video_env.models.backbones import BACKBONES, BackboneName
+from video_env.models.backbones import find_backbone
 from video_env.models.classifiers import CLASSIFIERS, ClassifierName
 from video_env.models.optimise import OptimiserName
 from video_env.models.stopping import Length
@@ -178,10 +178,10 @@ class AdaFocusSettings:
         glance: network that looks at whole frames.
         glance_size: pixels that frames are scaled to for it; its own by default.
         glance_weights: what it starts from: cache (the network that the cache's ``skim`` was computed with,
-            where that has the same layers), torchvision, random, or a file of weights.
+            where that has the same layers), torchvision, timm, random, package:NAME, or a file of weights.
         focus: network that looks at patches.
         focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
-            with), torchvision, random, or a file of weights.
+            with), torchvision, timm, random, package:NAME, or a file of weights.
         classifier: gru (as published) or running_max (better on small data).
         hidden: width of the classifier's state.
         networks: stage 0.
@@ -192,10 +192,10 @@ class AdaFocusSettings:
     """
 
     patch_size: int = 36
-    glance: BackboneName = "small_glance"
+    glance: str = "small_glance"
     glance_size: int | None = None
     glance_weights: str = "random"
-    focus: BackboneName = "small"
+    focus: str = "small"
     focus_weights: str = "cache"
     classifier: ClassifierName = "running_max"
     hidden: int = 64
@@ -208,8 +208,8 @@ class AdaFocusSettings:
     def __post_init__(self) -> None:
         require_positive(self, "patch_size", "hidden")
         require_seed(self.seed)
-        for name, value in (("glance", self.glance), ("focus", self.focus)):
-            require_choice(name, value, tuple(BACKBONES))
+        for network in (self.glance, self.focus):
+            find_backbone(network)
         require_choice("classifier", self.classifier, tuple(CLASSIFIERS))
 
 

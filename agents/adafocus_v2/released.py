@@ -11,9 +11,9 @@ from agents.adafocus_v2.network import AdaFocusV2Network
 from agents.common.released_checkpoints import INPUT_SIZE
 from video_env.data.patches import check_patch_size
 from video_env.errors import InputError
-from video_env.models.backbones import BackboneName, FrameNetwork, load_state
+from video_env.models.backbones import FrameNetwork, load_state
 
-GLANCE_SIZES: dict[BackboneName, int] = {"mobilenet_v2": 224, "resnet50": 96}
+GLANCE_SIZES: dict[str, int] = {"mobilenet_v2": 224, "resnet50": 96}
 """Pixels of the whole frame for each of the two released glance networks."""
 # What the released code calls our parts.
 PARTS = {
@@ -28,7 +28,7 @@ UNUSED = ("global_CNN.classifier.", "global_CNN.fc.", "local_CNN.fc.")
 
 def build_released(
     *,
-    glance: BackboneName = "mobilenet_v2",
+    glance: str = "mobilenet_v2",
     patch_size: int = 128,
     num_classes: int = 200,
     num_frames: int = 16,

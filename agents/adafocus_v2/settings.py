@@ -8,7 +8,7 @@ from typing import Any, Literal
 from agents.adafocus_v2.augmentation import Augmentation
 from agents.adafocus_v2.point_policies import POLICIES, PolicyName
 from video_env.errors import InputError, require_choice, require_positive, require_seed
-from video_env.models.backbones import BACKBONES, BackboneName
+from video_env.models.backbones import find_backbone
 from video_env.models.optimise import OptimiserName
 from video_env.models.stopping import Length
 
@@ -63,10 +63,10 @@ class AdaFocusV2Settings:
         glance: network that looks at whole frames.
         glance_size: pixels that frames are scaled to for it; its own by default.
         glance_weights: what it starts from: cache (the network that the cache's ``skim`` was computed with,
-            where that has the same layers), torchvision, random, or a file of weights.
+            where that has the same layers), torchvision, timm, random, package:NAME, or a file of weights.
         focus: network that looks at patches.
         focus_weights: what it starts from: cache (the network that the cache's ``embedding`` was computed
-            with), torchvision, random, or a file of weights.
+            with), torchvision, timm, random, package:NAME, or a file of weights.
         policy: fully_connected (as published) or soft_argmax (learns faster on small data).
         policy_hidden: width of the policy.
         hidden: width of the classifier.
@@ -92,10 +92,10 @@ class AdaFocusV2Settings:
     """
 
     patch_size: int = 36
-    glance: BackboneName = "small_glance"
+    glance: str = "small_glance"
     glance_size: int | None = None
     glance_weights: str = "cache"
-    focus: BackboneName = "small"
+    focus: str = "small"
     focus_weights: str = "cache"
     policy: PolicyName = "soft_argmax"
     policy_hidden: int = 32
@@ -128,8 +128,8 @@ class AdaFocusV2Settings:
                 raise InputError(f"{name}: found {shares}, expected 0 or more, below 1")
         if self.glance_size is not None and self.glance_size < 8:
             raise InputError(f"glance_size: found {self.glance_size}, expected at least 8 pixels")
-        for name, value in (("glance", self.glance), ("focus", self.focus)):
-            require_choice(name, value, tuple(BACKBONES))
+        for network in (self.glance, self.focus):
+            find_backbone(network)
         require_choice("policy", self.policy, POLICIES)
         require_choice("optimiser", self.optimiser, ("adamw", "sgd"))
         require_choice("precision", self.precision, ("float32", "bfloat16"))

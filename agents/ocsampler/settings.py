@@ -7,11 +7,9 @@ from typing import Any, Literal
 
 from video_env.envs.rewards import quality
 from video_env.errors import InputError, require_choice, require_positive, require_seed, require_unused
-from video_env.models.backbones import Interpolation
+from video_env.models.backbones import Interpolation, find_backbone
 from video_env.models.candidate_networks import NETWORKS, NetworkName
 from video_env.models.stopping import Length
-
-SkimName = Literal["cached", "small_skim", "mobilenet_v2"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class OCSamplerSettings:
         skim: cached (the policy is trained on the cache's skim features), or the network that is
             trained with it, end to end from the cached frames.
         skim_weights: what that network starts from: cache (the network that the cache's skim features
-            were computed with), torchvision, random, or a file of weights.
+            were computed with), torchvision, timm, random, package:NAME, or a file of weights.
         temporal_shift: shift_div of mobilenet_v2's temporal shift; 0 for none.
         interpolation: how frames are scaled for the network: bilinear, or nearest as released.
         policy: network that scores the candidates: convolution (over time), attention (of each to all), flat
@@ -54,7 +52,7 @@ class OCSamplerSettings:
     num_frames: int = 2
     cost_per_gflop: float | None = None
     cost_of_all_frames: float | None = None
-    skim: SkimName = "cached"
+    skim: str = "cached"
     skim_weights: str = "cache"
     temporal_shift: int = 0
     interpolation: Interpolation = "bilinear"
@@ -88,13 +86,15 @@ class OCSamplerSettings:
             if value is not None and not 0 <= value < float("inf"):
                 raise InputError(f"{name}: found {value}, expected a number of at least 0")
         for name, allowed in (
-            ("skim", ("cached", "small_skim", "mobilenet_v2")), ("estimator", ("sampled", "exact")),
+            ("estimator", ("sampled", "exact")),
             ("optimiser", ("adam", "sgd")), ("policy", NETWORKS),
             ("interpolation", ("bilinear", "nearest")),
         ):  # fmt: skip
             require_choice(name, getattr(self, name), allowed)
         if self.cost_per_gflop is not None:
             require_unused(self, "cost_of_all_frames", because="cost_per_gflop, which is λ too")
+        if self.skim != "cached":
+            find_backbone(self.skim)
         if self.temporal_shift and self.skim != "mobilenet_v2":
             raise InputError(f"temporal_shift {self.temporal_shift}: expected 0 with skim {self.skim}")
         if self.skim == "cached":

@@ -18,7 +18,7 @@ from video_env.data.annotations import READERS, Annotations
 from video_env.errors import InputError
 from video_env.evaluation.agent_kinds import RELEASED, ReleasedSystem
 from video_env.evaluation.tables import read_table
-from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
+from video_env.models.backbones import FrameNetwork, load_weights
 from video_env.models.classifiers import read_classifier
 from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder
@@ -50,9 +50,9 @@ def build(
     out: Path,
     classes: Path | None = None,
     annotation_format: Format = "csv",
-    skim: BackboneName | Literal["none"] = "mobilenet_v2",
+    skim: str = "mobilenet_v2",
     skim_weights: str = "torchvision",
-    embedding: BackboneName | Literal["none"] = "resnet50",
+    embedding: str = "resnet50",
     embedding_weights: str = "torchvision",
     device: str = "auto",
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(),  # noqa: B008
@@ -67,9 +67,11 @@ def build(
             from 0. Needed where labels are numbers and names together, or far apart.
         annotation_format: Format of the annotation file.
         skim: Network for the cheap features of all candidates, or none.
-        skim_weights: torchvision (downloaded once), random (not kept: for trials), or a file of weights.
+        skim_weights: torchvision or timm (downloaded once), package:NAME (installed), random (not kept: for
+            trials), or a file of weights.
         embedding: Network for the recognizer's features, or none.
-        embedding_weights: torchvision (downloaded once), random (not kept), or a file of weights.
+        embedding_weights: torchvision or timm (downloaded once), package:NAME (installed), random (not
+            kept), or a file of weights.
         device: auto, cpu, cuda:0, ...
         settings: How videos are read.
     """
@@ -164,10 +166,10 @@ def add(
     cache: CacheFolder,
     classifier_weights: Path,
     patch_size: int = 128,
-    glance: BackboneName = "mobilenet_v2",
+    glance: str = "mobilenet_v2",
     glance_weights: str = "torchvision",
     glance_size: int | None = None,
-    focus: BackboneName = "resnet50",
+    focus: str = "resnet50",
     focus_weights: str = "torchvision",
     device: str = "auto",
 ) -> None:
@@ -180,10 +182,10 @@ def add(
             of a running maximum.
         patch_size: Side of a patch in pixels of the cache's frames.
         glance: Network that looks at whole frames.
-        glance_weights: torchvision, random, or a file of weights.
+        glance_weights: torchvision, timm, random, package:NAME, or a file of weights.
         glance_size: Pixels that frames are scaled to for it; by default 224, of a small network its own.
         focus: Network that looks at patches.
-        focus_weights: torchvision, random, or a file of weights.
+        focus_weights: torchvision, timm, random, package:NAME, or a file of weights.
         device: auto, cpu, cuda:0, ...
     """
     opened = Cache(cache)

@@ -19,10 +19,11 @@ import torch
 
 import video_env  # noqa: F401  (registers the environments)
 from video_env.cache.store import Cache
+from video_env.errors import InputError
 from video_env.evaluation.evaluate import make_env, run_episodes
 from video_env.evaluation.protocols import Entry
 from video_env.evaluation.rounds import ROUNDS, Stopwatch, Task, one_thread, speed_of, time_in_turns, total
-from video_env.models.backbones import BACKBONES, BackboneName, FrameNetwork
+from video_env.models.backbones import FrameNetwork, find_backbone
 from video_env.models.device import resolve_device
 from video_env.models.inference import for_inference
 
@@ -129,7 +130,9 @@ class _Tasks:
         if not count:
             return {}
         source = cache.meta["arrays"].get(array, {}).get("source", {})
-        if source.get("network") not in BACKBONES:
+        try:
+            find_backbone(str(source.get("network")))
+        except InputError:
             return {array: count}  # for which nothing is timed
         network = _Network(
             source["network"], source.get("patch_size", source["frame_size"]), source["input_size"],
@@ -164,7 +167,7 @@ class _Decisions:
 class _Network(NamedTuple):
     """A network of the cache and what it looks at."""
 
-    name: BackboneName
+    name: str
     frame_size: int
     input_size: int | None
     temporal_shift: int

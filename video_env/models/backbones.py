@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,116 +15,23 @@ from video_env.cache.store import Cache
 from video_env.errors import InputError
 from video_env.files import sha256_of
 from video_env.models.cost import count_gflops
+from video_env.models.library_networks import library_backbone, library_weights
+from video_env.models.networks import BACKBONES, Backbone, Pooling
+from video_env.models.package_weights import package_weights
 from video_env.models.preparing import SMALLER, in_parts, much_smaller, normalised
 from video_env.models.temporal_shift import TemporalShiftMobileNetV2
 from video_env.models.tensors import read_tensors
 
-BackboneName = Literal["resnet50", "mobilenet_v2", "small", "small_skim", "small_glance"]
-Pooling = Literal["mean", "max"]
 Interpolation = Literal["bilinear", "nearest", "bilinear_corners"]
 
 
-def small_backbone() -> nn.Module:
-    """The recognizer's network of the built-in data: 61k parameters, 11.6 MMAC on 96x96 pixels."""
-    return nn.Sequential(
-        _convolution(3, 16, 2), _convolution(16, 32, 2), _convolution(32, 64, 2), _convolution(64, 64, 1),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+def find_backbone(name: str) -> Backbone:
+    """A network by name: one of ``BACKBONES``, ``torchvision:NAME`` or ``timm:NAME``.
 
-
-def small_skim_backbone() -> nn.Module:
-    """The skim network of the built-in data: 6k parameters, 0.2 MMAC on 16x16 pixels."""
-    return nn.Sequential(
-        _convolution(3, 8, 1), _convolution(8, 16, 2), _convolution(16, 32, 2),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-
-
-def small_glance_backbone() -> nn.Module:
-    """The glance network of the built-in data: 6k parameters, 0.4 MMAC on 16x16 pixels, an 8x8 map. It
-    can find an object there, but not read it."""
-    return nn.Sequential(
-        _convolution(3, 8, 1), _convolution(8, 16, 2), _convolution(16, 32, 1),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-
-
-def _convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
-
-
-def _torchvision(name: str, last: str) -> Callable[[], nn.Module]:
-    """A torchvision classifier without its last layer: images to pooled features."""
-
-    def build() -> nn.Module:
-        import torchvision
-
-        network = torchvision.models.get_model(name, weights=None)
-        setattr(network, last, nn.Identity())
-        return network
-
-    return build
-
-
-def _maps_before_pooling(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Of a ``Sequential`` that ends with pooling and ``Flatten``."""
-    assert isinstance(network, nn.Sequential)
-    return network[:-2](images)
-
-
-def _mobilenet_maps(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    features = network.get_submodule("features")
-    return features(images)
-
-
-def _resnet_maps(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    for name, layer in network.named_children():
-        if name == "avgpool":
-            break
-        images = layer(images)
-    return images
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network by name: how it is built, its number of features D, and what its input looks like.
-
-    ``input_size`` None means that it takes frames of any size as they are; ``maps`` gives the features
-    [B, D, h, w] before they are pooled, ``pooling`` how they are. ``layers_of`` names another network whose
-    layers have the same weights, though other strides.
+    Raises:
+        InputError: there is no such network (near names are listed), or its library is not installed.
     """
-
-    build: Callable[[], nn.Module]
-    features: int
-    input_size: int | None
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-    last_layer: str = ""
-    maps: Callable[[nn.Module, torch.Tensor], torch.Tensor] = _maps_before_pooling
-    pooling: Pooling = "max"
-    layers_of: str = ""
-
-
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_PLAIN = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-BACKBONES: dict[str, Backbone] = {
-    "resnet50": Backbone(_torchvision("resnet50", "fc"), 2048, 224, *_IMAGENET, "fc.", _resnet_maps, "mean"),
-    "mobilenet_v2": Backbone(
-        _torchvision("mobilenet_v2", "classifier"),
-        1280,
-        128,
-        *_IMAGENET,
-        "classifier.",
-        _mobilenet_maps,
-        "mean",
-    ),
-    "small": Backbone(small_backbone, 64, None, *_PLAIN),
-    "small_skim": Backbone(small_skim_backbone, 32, 16, *_PLAIN),
-    "small_glance": Backbone(small_glance_backbone, 32, 16, *_PLAIN, layers_of="small_skim"),
-}
+    return BACKBONES[name] if name in BACKBONES else library_backbone(name)
 
 
 class FrameNetwork(nn.Module):
@@ -134,7 +40,7 @@ class FrameNetwork(nn.Module):
     Frames are scaled to the backbone's input size and normalised.
 
     Args:
-        name: one of ``BACKBONES``.
+        name: as of ``find_backbone``.
         input_size: pixels; the backbone's own by default.
         temporal_shift: ``shift_div`` of the temporal shift in MobileNetV2's residual blocks, 0 for none.
             With it frames see their neighbours, so the input must be whole videos, [B, T, H, W, 3].
@@ -145,18 +51,18 @@ class FrameNetwork(nn.Module):
 
     def __init__(
         self,
-        name: BackboneName,
+        name: str,
         *,
         input_size: int | None = None,
         temporal_shift: int = 0,
         interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
-        if name not in BACKBONES:
-            raise InputError(f"network {name!r}: expected one of {', '.join(BACKBONES)}")
+        spec = find_backbone(name)
         if temporal_shift and name != "mobilenet_v2":
             raise InputError(f"temporal_shift {temporal_shift}: network {name} has none, only mobilenet_v2")
-        spec = BACKBONES[name]
+        if spec.fixed_size and input_size not in (None, spec.input_size):
+            raise InputError(f"input_size of network {name}: found {input_size}, expected {spec.input_size}")
         self.name = name
         self.input_size = input_size or spec.input_size
         self.features = spec.features
@@ -181,11 +87,20 @@ class FrameNetwork(nn.Module):
     @property
     def pooling(self) -> Pooling:
         """How feature maps become features."""
-        return BACKBONES[self.name].pooling
+        return find_backbone(self.name).pooling
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
-        """Prepared images [..., 3, S, S] to feature maps [..., D, h, w], before pooling."""
-        maps = BACKBONES[self.name].maps(self.backbone, images.flatten(0, -4))
+        """Prepared images [..., 3, S, S] to feature maps [..., D, h, w], before pooling.
+
+        Raises:
+            InputError: the network has none with its number of features.
+        """
+        maps = find_backbone(self.name).maps(self.backbone, images.flatten(0, -4))
+        if maps.ndim != 4 or maps.shape[1] != self.features:
+            raise InputError(
+                f"network {self.name}: found features of shape {tuple(maps.shape[1:])} before pooling, "
+                f"expected maps [{self.features}, h, w]; it cannot be a glance network"
+            )
         return maps.unflatten(0, images.shape[:-3])
 
     def prepare(self, frames: torch.Tensor, size: int | None = None) -> torch.Tensor:
@@ -228,8 +143,10 @@ def load_weights(network: FrameNetwork, weights: str) -> str:
 
     Args:
         network: changed in place.
-        weights: ``torchvision`` (its pretrained weights, from its own download folder), ``random``,
-            or the path of a file: a state dict by torch.save (plain, or under ``state_dict``, with or
+        weights: ``torchvision`` or ``timm`` (that library's pretrained weights, from its own download
+            folder), ``random``, ``package:NAME`` (of an installed
+            package, see ``package_weights``), or the path of a file: a state dict by
+            torch.save (plain, or under ``state_dict``, with or
             without DataParallel's ``module.``) or safetensors, of torchvision's names.
 
     Returns:
@@ -241,11 +158,13 @@ def load_weights(network: FrameNetwork, weights: str) -> str:
     """
     if weights == "random":
         return weights
-    if weights == "torchvision":
-        state, record = _torchvision_weights(network.name)
+    if weights in ("torchvision", "timm"):
+        state, record = library_weights(network.name, weights)
+    elif weights.startswith("package:"):
+        state, record = package_weights(weights.removeprefix("package:"), network.name)
     else:
         state, record = read_state_dict(Path(weights)), f"sha256:{sha256_of(Path(weights))}"
-    last = BACKBONES[network.name].last_layer
+    last = find_backbone(network.name).last_layer
     state = {name: tensor for name, tensor in state.items() if not (last and name.startswith(last))}
     load_state(network.backbone, state, where=f"weights {weights} for {network.name}")
     return record
@@ -275,7 +194,7 @@ def load_weights_by(
         return load_weights(network, weights)
     file = cache.path / "networks" / f"{array}.safetensors"
     found = cache.meta["arrays"].get(array, {}).get("source", {}).get("network")
-    like = (network.name, BACKBONES[network.name].layers_of)
+    like = (network.name, find_backbone(network.name).layers_of)
     if not found or found not in like or file.name not in cache.meta["networks"]:
         raise InputError(
             f"{setting} cache: cache {cache.path} does not hold the weights of a {network.name} that its "
@@ -366,25 +285,6 @@ def plain_state_dict(state: Any, *, where: str) -> dict[str, torch.Tensor]:
     ):
         raise InputError(f"{where}: expected a dict of tensors by name")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-
-
-def _torchvision_weights(name: str) -> tuple[dict[str, torch.Tensor], str]:
-    import torchvision
-
-    try:
-        weights = torchvision.models.get_model_weights(name).DEFAULT
-    except ValueError:
-        raise InputError(
-            f"network {name!r} has no torchvision weights; expected random or a file", needs="weights"
-        ) from None
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True), f"torchvision:{weights}"
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"torchvision's weights {weights} are neither in {torch.hub.get_dir()}/checkpoints nor can "
-            f"they be downloaded ({error}); expected the path of a file of weights",
-            needs="weights",
-        ) from error
 
 
 @contextmanager

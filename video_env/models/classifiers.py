@@ -20,8 +20,9 @@ from torch import nn
 from video_env.cache.changes import add_network
 from video_env.cache.store import Cache, CacheError
 from video_env.errors import InputError
-from video_env.models.backbones import Pooling, load_state, read_state_dict
+from video_env.models.backbones import load_state, read_state_dict
 from video_env.models.cost import counted_gflops
+from video_env.models.networks import Pooling
 
 ClassifierName = Literal["gru", "running_max"]
 NAME = "classifier"

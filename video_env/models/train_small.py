@@ -14,7 +14,7 @@ from video_env.cache.changes import change, encoding
 from video_env.cache.jobs import changing
 from video_env.cache.store import Cache, CacheError
 from video_env.files import sha256_of, write_bytes
-from video_env.models.backbones import BackboneName, FrameNetwork, load_weights
+from video_env.models.backbones import FrameNetwork, load_weights
 from video_env.models.encoders import CacheEncoder
 from video_env.models.optimise import seeded
 from video_env.models.recognizers import NAME as RECOGNIZER
@@ -128,7 +128,7 @@ def save_weights(network: FrameNetwork, file: Path) -> None:
     write_bytes(file, safetensors.torch.save(_state(network)))
 
 
-def _network(name: BackboneName, seed: int) -> FrameNetwork:
+def _network(name: str, seed: int) -> FrameNetwork:
     with seeded(seed):
         return FrameNetwork(name)
 
