@@ -49,4 +49,4 @@ def test_a_pretrained_backbone_keeps_more_of_what_it_knows(frames: Cache) -> Non
         changes = zip(before, network.parameters(), strict=True)
         return sum(float((after - own).square().sum()) for own, after in changes) ** 0.5
 
-    assert moved(pretrained=True) < 0.3 * moved(pretrained=False)
+    assert moved(pretrained=True) < 0.5 * moved(pretrained=False)
