@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,8 @@ from video_env.cache.build import build_cache
 from video_env.cache.decoding import BuildSettings
 from video_env.cache.derive import extract
 from video_env.cache.store import Cache
-from video_env.data.annotations import READERS, Annotations
+from video_env.data.annotations import SPLIT_SYNONYMS, SPLITS, Annotations
+from video_env.data.reading import FORMATS, read_annotations
 from video_env.errors import InputError
 from video_env.evaluation.agent_kinds import RELEASED, ReleasedSystem
 from video_env.evaluation.tables import read_table
@@ -26,7 +27,7 @@ from video_env.models.optimise import seeded
 from video_env.models.patch_arrays import add_patches
 from video_env.models.redraw import encoders_of, take_networks
 
-Format: Any = Literal[tuple(READERS)]
+Format: Any = Literal[FORMATS]
 
 NO_CHECKPOINT_HAS_MORE_CLASSES = 10_000
 """So label numbers up to here may be meant; a checkpoint then says how many classes it has."""
@@ -46,10 +47,10 @@ def commands() -> dict[str, Callable[..., None]]:
 
 def build(
     videos: Path,
-    annotations: Path,
+    annotations: tuple[str, ...],
     out: Path,
     classes: Path | None = None,
-    annotation_format: Format = "csv",
+    annotation_format: Format = "auto",
     skim: str = "mobilenet_v2",
     skim_weights: str = "torchvision",
     embedding: str = "resnet50",
@@ -61,11 +62,12 @@ def build(
 
     Args:
         videos: Folder of the video files.
-        annotations: CSV file with the columns video, path, label, split.
+        annotations: CSV file with the columns video, path, label, split; or a list of another format; or, of
+            lists that do not say it, one for each split: train=FILE validation=FILE.
         out: Folder of the cache.
         classes: File with the classes' names, one per line. Labels are then names in it, or numbers into it
             from 0. Needed where labels are numbers and names together, or far apart.
-        annotation_format: Format of the annotation file.
+        annotation_format: Format of the annotation file; auto guesses and says so.
         skim: Network for the cheap features of all candidates, or none.
         skim_weights: torchvision or timm (downloaded once), package:NAME (installed), random (not kept: for
             trials), or a file of weights.
@@ -93,10 +95,10 @@ def build(
 def like(
     cache: CacheFolder,
     videos: Path,
-    annotations: Path,
+    annotations: tuple[str, ...],
     out: Path,
     classes: Path | None = None,
-    annotation_format: Format = "csv",
+    annotation_format: Format = "auto",
     skim_weights: Path | None = None,
     embedding_weights: Path | None = None,
     device: str = "auto",
@@ -108,10 +110,11 @@ def like(
     Args:
         cache: Folder of the finished cache whose networks are taken.
         videos: Folder of the video files.
-        annotations: CSV file with the columns video, path, label, split.
+        annotations: CSV file with the columns video, path, label, split; or a list of another format; or, of
+            lists that do not say it, one for each split: train=FILE validation=FILE.
         out: Folder of the new cache.
         classes: File with the classes' names, one per line.
-        annotation_format: Format of the annotation file.
+        annotation_format: Format of the annotation file; auto guesses and says so.
         skim_weights: File of the skim network's weights, where the cache does not hold them.
         embedding_weights: File of the embedding network's weights, where the cache does not hold them.
         device: auto, cpu, cuda:0, ...
@@ -128,15 +131,24 @@ def like(
 
 _ANNOTATIONS: dict[str, Option] = {
     "videos": (Path, REQUIRED, "Folder of the video files."),
-    "annotations": (Path, REQUIRED, "CSV file with the columns video, path, label, split."),
+    "annotations": (
+        tuple[str, ...],
+        REQUIRED,
+        "CSV file with the columns video, path, label, split; or a list of another format; or, of lists that "
+        "do not say it, one for each split: train=FILE validation=FILE.",
+    ),
     "classes": (Path | None, None, "File with the classes' names, one per line."),
-    "annotation_format": (Format, "csv", "Format of the annotation file."),
+    "annotation_format": (Format, "auto", "Format of the annotation file; auto guesses and says so."),
 }
 
 
 def _released(system: ReleasedSystem) -> Callable[..., None]:
     def run(
-        videos: Path, annotations: Path, classes: Path | None, annotation_format: str, **options: Any
+        videos: Path,
+        annotations: tuple[str, ...],
+        classes: Path | None,
+        annotation_format: str,
+        **options: Any,
     ) -> None:
         resolve_device(options["device"])
         table = _read(videos, annotations, classes, annotation_format, below=NO_CHECKPOINT_HAS_MORE_CLASSES)
@@ -146,11 +158,33 @@ def _released(system: ReleasedSystem) -> Callable[..., None]:
 
 
 def _read(
-    videos: Path, annotations: Path, classes: Path | None, annotation_format: str, *, below: int = 0
+    videos: Path, annotations: Sequence[str], classes: Path | None, annotation_format: str, *, below: int = 0
 ) -> Annotations:
-    table = READERS[annotation_format](annotations, videos, classes, taken_below=below)
+    table = read_annotations(
+        _by_split(annotations), videos, classes, format=annotation_format, taken_below=below
+    )
     print("\n".join(table.summary()))
     return table
+
+
+def _by_split(annotations: Sequence[str]) -> str | dict[str, str]:
+    """One file, or by split: ``train=FILE validation=FILE``.
+
+    Raises:
+        InputError: several files without splits, or a split twice.
+    """
+    if len(annotations) == 1 and annotations[0].partition("=")[0] not in (*SPLITS, *SPLIT_SYNONYMS):
+        return annotations[0]
+    files: dict[str, str] = {}
+    for given in annotations:
+        split, _, file = given.partition("=")
+        if not file or split in files:
+            raise InputError(
+                f"annotations: found {' '.join(annotations)}, expected one file, or one for each split: "
+                "train=FILE validation=FILE"
+            )
+        files[split] = file
+    return files
 
 
 def _report(built: Cache, out: Path) -> None:

@@ -20,6 +20,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from video_env.data.annotations import Annotations
 from video_env.data.decode import DecodedVideo, Decoder, VideoError, read_candidates
+from video_env.data.frames_folder import ASSUMED_RATE
 from video_env.errors import InputError
 
 _AHEAD = 16  # videos decoded before they are asked for, besides two for each process
@@ -40,6 +41,7 @@ class BuildSettings:
         decoder: auto (PyAV), decord or torchcodec (see ``video_env.data.decode.read_frames``).
         random_epoch: draw a random frame inside each segment, seeded by the video and this number;
             by default the centres are taken.
+        frames_rate: frames per second of folders of frames.
         shard_size: videos per shard; memory use and the work lost by a crash grow with it.
         processes: decoding processes; by default as many as there are cores.
         timeout_seconds: a video that takes longer to decode counts as failed.
@@ -54,6 +56,7 @@ class BuildSettings:
     shorter_side: int | None = None
     decoder: Decoder = "auto"
     random_epoch: int | None = None
+    frames_rate: float = ASSUMED_RATE
     shard_size: int = 64
     processes: int | None = None
     timeout_seconds: float = 60.0
@@ -62,7 +65,7 @@ class BuildSettings:
     keep_damaged: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_candidates", "frame_size", "shard_size", "timeout_seconds"):
+        for name in ("num_candidates", "frame_size", "shard_size", "timeout_seconds", "frames_rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}: found {getattr(self, name)}, expected more than 0")
         if self.processes is not None and self.processes < 1:
@@ -157,6 +160,8 @@ def _reading(row: dict[str, Any], settings: BuildSettings) -> dict[str, Any]:
         "start_seconds": _seconds(row.get("start")),
         "end_seconds": _seconds(row.get("end")),
         "keep_damaged": settings.keep_damaged,
+        "frames_rate": settings.frames_rate,
+        "listed_frames": row.get("listed_frames", 0),
         "sha256": row.get("sha256"),
     }
     if settings.random_epoch is not None:

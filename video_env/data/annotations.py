@@ -1,4 +1,7 @@
-"""Annotation files to one table, whatever the format: one small reader per format."""
+"""What is known of videos before any is opened, in one table; and the CSV file that says it in our columns.
+
+Lists that other projects publish are read by ``video_env.data.lists``; ``video_env.data.reading`` chooses.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,13 @@ class Annotations:
             ``end`` in seconds where only a part of the file counts; and the file's other columns.
         classes: the classes' names.
         videos: the folder that holds the video files.
+        notes: what reading has left out or taken for granted, a line each.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     videos: Path
+    notes: tuple[str, ...] = ()
 
     @property
     def videos_per_split(self) -> dict[str, int]:
@@ -59,14 +64,17 @@ class Annotations:
     def summary(self) -> list[str]:
         """What reading has found, and what may be a mistake, a line each."""
         counts = ", ".join(f"{count} {split}" for split, count in self.videos_per_split.items())
-        lines = [f"videos: {counts}; classes: {len(self.classes)}"]
+        classes = f"classes: {len(self.classes)}"
+        if not all(map(str.isdecimal, self.classes)):
+            classes += f" ({first_few([f'{number} {name}' for number, name in enumerate(self.classes)])})"
+        lines = [*self.notes, f"videos: {counts}; {classes}"]
         if "train" not in self.videos_per_split:
             lines.append("no training video")
         elif without := self.classes_without_training:
-            lines.append(f"classes without a training video: {len(without)} ({_first_few(without)})")
+            lines.append(f"classes without a training video: {len(without)} ({first_few(without)})")
         if several := self.files_in_several_splits:
             named = [f"{path} in {' and '.join(splits)}" for path, splits in several.items()]
-            lines.append(f"files in more than one split: {len(several)} ({_first_few(named)})")
+            lines.append(f"files in more than one split: {len(several)} ({first_few(named)})")
         return lines
 
 
@@ -134,7 +142,7 @@ def read_csv(
     _require(file, ~duplicated, table["video"], "column video", "a name that no other row has")
     table["split"] = table["split"].str.strip().str.lower().replace(SPLIT_SYNONYMS)
     _require(file, table["split"].isin(SPLITS), table["split"], "column split", ", ".join(SPLITS))
-    inside = pd.Series([_inside(path) for path in table["path"]], table.index)
+    inside = pd.Series([inside_folder(path) for path in table["path"]], table.index)
     _require(file, inside != "", table["path"], "column path", f"a path inside {videos}")
     table["path"] = inside
     if "sha256" in table:
@@ -156,9 +164,6 @@ def read_csv(
     return Annotations(table.reset_index(drop=True), names, videos)
 
 
-READERS = {"csv": read_csv}
-
-
 def _labels(
     file: Path, column: pd.Series, classes: tuple[str, ...] | None, taken_below: int
 ) -> tuple[list[list[int]], tuple[str, ...]]:
@@ -173,11 +178,11 @@ def _labels(
     return number_labels(names, where, classes, taken_below=taken_below)
 
 
-def _first_few(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _inside(path: str) -> str:
+def inside_folder(path: str) -> str:
     """The path relative to the videos folder, or nothing where it leaves the folder.
 
     Links inside the folder may lead elsewhere: whoever made them chose to.

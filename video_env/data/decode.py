@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from video_env.data.frames_folder import ASSUMED_RATE, FramesFolder
 from video_env.data.other_decoders import Decoder, frames_by, resolve_decoder
 from video_env.data.sampling import candidate_indices
 from video_env.data.video_file import Choose, DamagedError, VideoError, VideoFile
@@ -61,7 +62,7 @@ def read_frames(
     """Decode chosen frames of a file.
 
     Args:
-        path: the video file.
+        path: the video file, or a folder of frames.
         indices: int [N], from 0, among the frames that decoding from the start gives, in any order.
         size: height and width of the result in pixels.
         shorter_side: each frame is scaled (bilinear, antialiased) until its shorter side has this
@@ -90,7 +91,7 @@ def read_frames(
         return indices
 
     fit = _fit(size, shorter_side)
-    return np.stack(_read(VideoFile(_checked(path)), choose, fit, decoder)[1])
+    return np.stack(_read(_opened(_checked(path)), choose, fit, decoder)[1])
 
 
 def read_candidates(
@@ -105,6 +106,8 @@ def read_candidates(
     generator: np.random.Generator | None = None,
     keep_damaged: bool = False,
     sha256: str | None = None,
+    frames_rate: float = ASSUMED_RATE,
+    listed_frames: int = 0,
 ) -> DecodedVideo:
     """Decode a video's candidate frames: one from each of T uniform segments.
 
@@ -114,6 +117,8 @@ def read_candidates(
         generator: draws a random frame in each segment; without it the centres are taken.
         keep_damaged: read a damaged file as far as the decoder can, with ``damage`` saying what is wrong.
         sha256: of the file as it should be. It finds the damage that a decoder cannot see.
+        frames_rate: frames per second of a folder of frames.
+        listed_frames: how many frames such a folder should hold at least.
 
     The other arguments and the errors are those of ``read_frames``; a part without any frame is an
     error too.
@@ -133,8 +138,11 @@ def read_candidates(
         return candidate_indices(end - first, num_candidates, first=first, generator=copy.deepcopy(generator))
 
     damage = ""
+    video: VideoFile | FramesFolder
     try:
-        video = VideoFile(file)
+        video = _opened(file, frames_rate)
+        if isinstance(video, FramesFolder) and len(video.times) < listed_frames:
+            raise VideoError(f"{path}: holds {len(video.times)} frames, expected {listed_frames} as listed")
         indices, frames = _read(video, choose, fit, decoder)
     except DamagedError as error:
         if not keep_damaged:
@@ -147,16 +155,26 @@ def read_candidates(
     )
 
 
+def _opened(path: Path, frames_rate: float = ASSUMED_RATE) -> VideoFile | FramesFolder:
+    return FramesFolder(path, frames_per_second=frames_rate) if path.is_dir() else VideoFile(path)
+
+
 def _read(
-    video: VideoFile, choose: Choose, fit: Callable[[np.ndarray], np.ndarray], decoder: Decoder
+    video: VideoFile | FramesFolder, choose: Choose, fit: Callable[[np.ndarray], np.ndarray], decoder: Decoder
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     name = resolve_decoder(decoder)
-    found = None if name == "pyav" else frames_by(name, video, choose)
+    if name == "pyav" or isinstance(video, FramesFolder):
+        return video.read(choose, fit)
+    found = frames_by(name, video, choose)
     return video.read(choose, fit) if found is None else (found[0], [fit(frame) for frame in found[1]])
 
 
 def _checked(path: str | Path, sha256: str | None = None) -> Path:
     path = Path(path).expanduser()
+    if path.is_dir():
+        if sha256:
+            raise VideoError(f"{path}: a folder of frames, which has no SHA-256")
+        return path
     if not path.is_file():
         raise VideoError(f"{path}: " + ("no regular file" if path.exists() else "no such file"))
     if path.stat().st_size == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -74,6 +75,9 @@ def number_labels(
 def class_list(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
     """The classes' names, from a file with one name per line, or as they are.
 
+    Two other forms of files are known: lines that number the names, from 0 or 1 (``1 ApplyEyeMakeup``), and a
+    JSON object of names with their numbers from 0.
+
     Raises:
         InputError: the file cannot be read, or a name is empty or there twice; the message names the line.
     """
@@ -85,7 +89,7 @@ def class_list(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
             raise InputError(f"{source}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{source}: no text in UTF-8 ({error})") from error
-        names = [line.strip() for line in text.rstrip().split("\n")] if text.strip() else []
+        names = _names_in(text, source) if text.strip() else []
     else:
         source, names = "class list", [str(name) for name in classes]
     if not names:
@@ -100,6 +104,26 @@ def class_list(classes: str | Path | Sequence[str]) -> tuple[str, ...]:
             )
         line_of[name] = line
     return tuple(names)
+
+
+def _names_in(text: str, source: str) -> list[str]:
+    """The names in a class list's text, in their order."""
+    if text.lstrip().startswith("{"):
+        try:
+            numbers = {str(name): int(number) for name, number in json.loads(text).items()}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{source}: no JSON object of names and their numbers ({error})") from error
+        if sorted(numbers.values()) != list(range(len(numbers))):
+            raise InputError(f"{source}: expected the numbers 0 to {len(numbers) - 1}, each of one name")
+        return sorted(numbers, key=numbers.__getitem__)
+    names = [line.strip() for line in text.rstrip().split("\n")]
+    numbered = [re.fullmatch(r"(\d+)[ \t,]+(.*\D.*)", name) for name in names]
+    found = [match for match in numbered if match is not None]
+    if len(found) == len(names):
+        first = int(found[0][1])
+        if first in (0, 1) and [int(match[1]) for match in found] == list(range(first, first + len(names))):
+            return [match[2] for match in found]
+    return names
 
 
 def _in_list(labels: Labels, where: Callable[[int], str], classes: tuple[str, ...]) -> list[list[int]]:
