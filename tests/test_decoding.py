@@ -151,7 +151,7 @@ def test_what_is_no_video_says_so(tmp_path: Path) -> None:
     (tmp_path / "loop.mp4").symlink_to("loop.mp4")
     for name, message in {
         "list.m3u8": "list of other files|cannot be read",
-        "pipe.mp4": "no numbered images in this folder",
+        "pipe.mp4": "no regular file",
         "folder.mp4": "no numbered images in this folder",
         "loop.mp4": "no such file",
     }.items():
