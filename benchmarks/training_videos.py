@@ -33,7 +33,8 @@ def table(folder: Path, videos: int) -> pd.DataFrame:
     ended = training.groupby("method")[["ended", "best_validation"]].first()
     columns = ["method", "title", "top1_train", "top1", "gflops", "training_seconds"]
     rows = summary[columns].merge(ended, left_on="method", right_index=True, how="left")
-    rows.insert(0, "training_videos", videos)
+    rows.insert(0, "training", [f"{videos} videos, {title}" for title in rows["title"]])
+    rows.insert(1, "seed", 0)
     return rows
 
 

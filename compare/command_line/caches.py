@@ -19,7 +19,7 @@ from video_env.data.reading import FORMATS, read_annotations
 from video_env.errors import InputError
 from video_env.evaluation.agent_kinds import RELEASED, ReleasedSystem
 from video_env.evaluation.tables import read_table
-from video_env.models.backbones import FrameNetwork, load_weights
+from video_env.models.backbones import FrameNetwork, find_backbone, load_weights
 from video_env.models.classifiers import read_classifier
 from video_env.models.device import resolve_device
 from video_env.models.encoders import CacheEncoder
@@ -78,6 +78,8 @@ def build(
         settings: How videos are read.
     """
     resolve_device(device)
+    for name in {skim, embedding} - {"none"}:
+        find_backbone(name)  # a wrong name is said before anything is downloaded
     table = _read(videos, annotations, classes, annotation_format)
     encoders = {}
     for array, name, weights in (("skim", skim, skim_weights), ("embedding", embedding, embedding_weights)):
