@@ -50,17 +50,19 @@ def original(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x, x @ state["_fc.weight"].T + state["_fc.bias"]
 
 
-def test_the_package_weights_give_the_original_features_and_a_palace() -> None:
+@pytest.mark.parametrize(("photograph", "number"), [("china.jpg", 698), ("flower.jpg", 985)])  # palace, daisy
+def test_the_package_weights_give_the_original_features_and_classes(photograph: str, number: int) -> None:
     network = FrameNetwork(LITE0).eval()
     assert load_weights(network, f"package:{PACKAGE}").startswith("sha256:")
     assert network.gflops(224) == pytest.approx(0.385, abs=0.005)
-    image = torch.from_numpy(load_sample_image("china.jpg").copy())
+    assert set(network.mean.flatten().tolist()) == set(network.deviation.flatten().tolist()) == {0.5}
+    image = torch.from_numpy(load_sample_image(photograph).copy())
     with torch.no_grad():
         images = network.prepare(image[None, :, 106:533])
         features, classes = original(images)
-        assert torch.allclose(network.look(images), features, atol=1e-3)
-        assert torch.allclose(network.maps(images).mean((2, 3)), features, atol=1e-3)
-    assert int(classes.argmax()) == 698  # palace, of ImageNet's 1000
+        assert torch.allclose(network.look(images), features, atol=1e-5)
+        assert torch.allclose(network.maps(images).mean((2, 3)), features, atol=1e-5)
+    assert int(classes.argmax()) == number
 
 
 @pytest.mark.parametrize(("name", "published"), [("torchvision:resnet18", 1.81), ("timm:resnet18", 1.82)])
