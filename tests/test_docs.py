@@ -78,9 +78,9 @@ def test_what_is_not_there_fails_the_build(tmp_path: Path) -> None:
         "extensions = ['myst_parser', '_generate.claims', '_generate.code', '_generate.results', '_generate.speed']\n"
     )
     mistakes = {
-        "```{results} demo-3-seeds.csv\nocsampler\nalchemist\n```": "no row of 'alchemist'",
-        "```{results} demo-3-seeds.csv\nuniform | num_frames = 99\n```": "no row of 'uniform | num_frames = 99'",
-        "```{results} demo-3-seeds.csv\nuniform | beauty = 2\n```": "no row of 'uniform | beauty = 2'",
+        "```{results} study-all.csv\nocsampler\nalchemist\n```": "no row of 'alchemist'",
+        "```{results} study-all.csv\nuniform | num_frames = 99\n```": "no row of 'uniform | num_frames = 99'",
+        "```{results} study-all.csv\nuniform | beauty = 2\n```": "no row of 'uniform | beauty = 2'",
         "```{results} nothing.csv\n```": "no file docs/results/nothing.csv",
         "```{claims}\nabsent.csv | all videos\n```": "no file docs/results/absent.csv",
         "```{trainings} versions-training.csv\n:by: method\n:show: beauty\n```": "no column beauty",
@@ -216,7 +216,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_table_in_the_readme_is_the_saved_one() -> None:
     """Every row of README's results is the row of the study's summary that it names."""
-    saved = pd.read_csv(DOCS / "results" / "demo-3-seeds.csv")
+    saved = pd.read_csv(DOCS / "results" / "study-all.csv")
     columns = setting_columns(saved)
     rows = {point_label(row["title"], setting_of(row, columns)): row for row in saved.to_dict("records")}
     text = (ROOT / "README.md").read_text()

@@ -1,7 +1,7 @@
 """The papers' claims with our measurements, of several comparisons side by side: the directive ``claims``.
 
 Each line names a file of ``docs/results``, and after a bar what stands above its column:
-``demo-3-seeds-claims.csv | all videos``.
+``study-all-claims.csv | all videos``.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def _bundle(modules: Path, name: str, code: str, *, platform: str = "browser") -
 
 
 def _pages(modules: Path, out: Path) -> dict[str, Path]:
-    summary = pd.read_csv(ROOT / "docs" / "results" / "demo-3-seeds.csv")
+    summary = pd.read_csv(ROOT / "docs" / "results" / "study-all.csv")
     data = curve_data(summary, {})
     for method in data["methods"]:
         method["shows"] = {"all": True}  # every line, with every program

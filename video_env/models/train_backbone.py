@@ -46,7 +46,7 @@ class BackboneTraining:
     batch_size: int = 32
     frames_per_video: int = 8
     learning_rate: float = 3e-3
-    fine_tuning_rates: tuple[float, float] = (1e-3, 1e-2)
+    fine_tuning_rates: tuple[float, float] = (3e-4, 1e-2)
     weight_decay: float = 1e-4
     crop: float = 0.875
     colour: tuple[float, float] = (0.2, 0.075)
