@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from agents.adafocus.methods import patches_in
@@ -106,6 +107,22 @@ def test_it_says_what_the_evaluation_says(name: str, folder: Path, videos: Path)
             assert said.patches is not None
             np.testing.assert_allclose(said.patches.ravel(), row["patches"], atol=1e-6)
         np.testing.assert_array_equal(said.frames, cache["frames"][own])
+
+
+def test_a_budget_is_that_of_the_evaluation(
+    folder: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, agent, out = folder / "cache", folder / "v2" / "agent.pt", tmp_path / "exit.parquet"
+    assert run("evaluate", "adafocus-v2", cache, "--agent", agent, "--gflops", 0.004, "--out", out) == 0
+    expected = pd.read_parquet(out).set_index("video")["gflops"]
+    assert expected.nunique() > 1  # some are left early
+    capsys.readouterr()
+    files = sorted((videos / "videos").glob("test-*"))
+    assert run("predict", *files, "--policy", agent, "--cache", cache, "--gflops", 0.004, "--json-lines") == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["gflops"] for one in said] == pytest.approx([expected[file.stem] for file in files])
+    assert run("predict", files[0], "--policy", folder / "ppo.zip", "--cache", cache, "--gflops", 1) != 0
+    assert "gflops: found 1.0; it means nothing with an agent of the kind sb3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ocsampler", "adafocus", "uniform"])

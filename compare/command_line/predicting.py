@@ -29,6 +29,8 @@ def predict_command(
     policy: str,
     cache: Path,
     num_frames: int | None = None,
+    gflops: float | None = None,
+    cost_of_all_frames: float | None = None,
     seed: int = 0,
     json_lines: bool = False,
     picture: Path | None = None,
@@ -43,6 +45,9 @@ def predict_command(
         policy: File of a saved agent (.pt or .zip), or the id of a method that needs no training, as uniform.
         cache: Folder of the cache that gives the networks, the classes, and how videos are read.
         num_frames: Number of frames, for a method without training.
+        gflops: Budget per video of an AdaFocusV2, kept to by conditional exit.
+        cost_of_all_frames: λ of an OCSampler's frame-number budget: the share of quality that all candidates
+            together may cost.
         seed: Seed of random draws, for a method without training.
         json_lines: Print a JSON object per video, one on each line, and nothing else.
         picture: Picture of what was looked at: a file (.png) for one video, a folder for several.
@@ -59,7 +64,10 @@ def predict_command(
         )
     pictures = _pictures(videos, picture)
     failed = False
-    for said in predict(videos, opened, _entry_of(policy, num_frames, seed, device), device=device):
+    budget = {"gflops": gflops, "cost_of_all_frames": cost_of_all_frames}
+    given = {name: value for name, value in budget.items() if value is not None}
+    entry_of = _entry_of(policy, num_frames, given, seed, device)
+    for said in predict(videos, opened, entry_of, device=device):
         if isinstance(said, Failure):
             failed = True
             print(f"video-env: {said.reason}", file=sys.stderr)
@@ -73,7 +81,9 @@ def predict_command(
     return int(failed)
 
 
-def _entry_of(policy: str, num_frames: int | None, seed: int, device: str) -> EntryOf:
+def _entry_of(
+    policy: str, num_frames: int | None, budget: dict[str, float], seed: int, device: str
+) -> EntryOf:
     """A saved agent by its file, or a method without training by its id."""
     untrained = {name: one for name, one in registry.methods().items() if one.train is None}
     if policy not in untrained:
@@ -84,7 +94,9 @@ def _entry_of(policy: str, num_frames: int | None, seed: int, device: str) -> En
                 f"policy {policy}: expected a file of an agent, or one of "
                 + ", ".join(name for name, one in untrained.items() if one.family != "bound")
             )
-        return agent_from(policy, device=device)
+        return agent_from(policy, device=device, **budget)
+    for name, value in budget.items():
+        raise InputError(f"{name}: found {value}; it means nothing with {policy}")
     method = untrained[policy]
     if method.family == "bound":
         raise InputError(

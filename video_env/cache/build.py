@@ -26,6 +26,7 @@ from video_env.cache.meta import CacheError, read_meta
 from video_env.cache.store import Cache
 from video_env.data.annotations import Annotations
 from video_env.data.decode import DecodedVideo, resolve_decoder
+from video_env.data.frames_folder import ASSUMED_RATE
 from video_env.files import write_bytes
 
 VERSIONED_PACKAGES = ("video-env", "numpy", "torch", "torchvision")
@@ -201,6 +202,8 @@ def _settings_record(
     record = asdict(settings)
     for name in ("processes", "timeout_seconds", "max_failures"):
         del record[name]
+    if settings.frames_rate == ASSUMED_RATE:
+        del record["frames_rate"]  # so that caches from before there was a choice are not other ones
     record["decoder"] = resolve_decoder(settings.decoder)
     record["annotations"] = fingerprint(annotations.table, annotations.classes)
     record["encoders"] = {name: encoder.source for name, encoder in encoders.items()}

@@ -12,6 +12,7 @@ The cache gives the networks, the costs, the names of the classes, and how video
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,10 +95,15 @@ def agent_from(file: str | Path, *, device: str = "auto", **options: Any) -> Ent
         options: of its kind, as ``gflops`` of a conditional exit.
 
     Raises:
-        InputError: there is no such file, or it holds no agent.
+        InputError: there is no such file, it holds no agent, or an option is none of its kind.
     """
     path = Path(file).expanduser()
     kind = kind_of(path)
+    if foreign := set(options) - set(inspect.signature(kind.entry).parameters):
+        name = sorted(foreign)[0]
+        raise InputError(
+            f"{name}: found {options[name]}; it means nothing with an agent of the kind {kind.name}"
+        )
     return lambda cache: kind.entry(cache=cache, agent=path, device=device, **options)
 
 
@@ -159,7 +165,7 @@ def reading_of(cache: Cache) -> BuildSettings:
             f"cache {cache.path}: found frames of {cache.meta['frame_size']} pixels, expected "
             f"{build['frame_size']}, as its videos were read"
         )
-    return BuildSettings(**{name: build[name] for name in names})
+    return BuildSettings(**{name: build[name] for name in (*names, "frames_rate") if name in build})
 
 
 def _say(
