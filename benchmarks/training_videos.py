@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/training_videos.csv"))
     parser.add_argument("--jobs", type=int, help="trainings beside each other")
     options = parser.parse_args()
+    registry.load()
     methods = registry.find(METHODS)
     own = {registry.attribute(one.id): one.settings for one in methods}
     own |= {name: replace(own[name], **changes) for name, changes in SETTINGS.items()}  # type: ignore[type-var]
