@@ -42,7 +42,8 @@ def test_ids_and_labels_stay_text(
     network = ["--skim", "small_skim", "--embedding", "small", *RANDOM]
     run("cache", *data, "--out", tmp_path / "cache", "--num-candidates", 3, "--frame-size", 32, *network)
     printed = capsys.readouterr().out
-    assert "videos: 4 train, 2 test; classes: 6\nclasses without a training video: 2 (1e5, TRUE)" in printed
+    assert "videos: 4 train, 2 test; classes: 6 (0 1e5, 1 NA, 2 TRUE, 3 nan, 4 null, …)\n" in printed
+    assert "\nclasses without a training video: 2 (1e5, TRUE)" in printed
     assert "\n  null: " in printed
     failures = pd.read_csv(tmp_path / "cache" / "failures.csv", dtype=str, keep_default_na=False)
     assert failures[["video", "path"]].to_numpy().tolist() == [["null", "null.mp4"]]
