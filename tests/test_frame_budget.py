@@ -265,12 +265,14 @@ def test_mirroring_is_of_whole_videos(needing: Cache) -> None:
 def test_what_cannot_be_trained_says_why(tmp_path: Path, known_cache: Cache, needing: Cache) -> None:
     with pytest.raises(InputError, match="no array 'frames'; it has"):
         OCSampler(known_cache, FROM_FRAMES)
-    with pytest.raises(InputError, match="skim_weights cache: .* does not hold the weights of a small_skim"):
+    with pytest.raises(
+        InputError, match="skim_weights cache: (?s:.*) does not hold the weights of a small_skim"
+    ):
         OCSampler(needing, replace(FROM_FRAMES, skim_weights="cache"))
     with pytest.raises(InputError, match="weights file .*none.pth: no such file"):
         OCSampler(needing, replace(FROM_FRAMES, skim_weights=str(tmp_path / "none.pth")))
     for options, message in (({"estimator": "best"}, "estimator 'best'"), ({"temporal_shift": 8}, "temporal_shift 8"),
-                             ({"cost_per_gflop": -1.0}, "cost_per_gflop: found -1"), ({"skim": "vgg"}, "skim 'vgg'"),
+                             ({"cost_per_gflop": -1.0}, "cost_per_gflop: found -1"), ({"skim": "vgg"}, "network 'vgg'"),
                              ({"optimiser": "lion"}, "optimiser 'lion'"), ({"policy": "deep"}, "policy 'deep'")):  # fmt: skip
         with pytest.raises(InputError, match=message):
             OCSamplerSettings(**options)  # type: ignore[arg-type]
