@@ -54,7 +54,7 @@ FEWER: dict[str, dict[str, Any]] = {
             "random_patches": {"length": {"updates": 400, "patience": 0}},
         }
     },
-    "adafocus-v2": {"training": {"length": {"updates": 500, "patience": 0}}},
+    "adafocus-v2": {"training": {"length": {"updates": 900, "patience": 0}}},
 }
 """By method, the settings of the demonstration that are not the study's. Networks on frames have a fixed
 length, the shortest that shows what they learn. All training videos are kept: with half of them AdaFocusV2
