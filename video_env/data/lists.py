@@ -104,17 +104,13 @@ def released(file: Path) -> Listed:
     """
     rows = []
     for where, line in _lines(file):
-        fields, separator = _fields(line)
-        numbers = 0
-        while numbers < len(fields) - 1 and fields[-1 - numbers].isdecimal():
-            numbers += 1
-        if numbers < 2:
+        path, numbers = _path_and_numbers(line)
+        if len(numbers) < 2:
             raise InputError(
                 f"annotation file {file}, {where}: found {line!r}, expected a path, the number of frames, "
                 "and one or more class numbers"
             )
-        path = separator.join(fields[:-numbers])
-        count, *labels = fields[-numbers:]
+        count, *labels = numbers
         rows.append(Row(where, (path,), tuple(dict.fromkeys(labels)), frames=int(count)))
     return Listed(rows, _class_file(file))
 
@@ -123,15 +119,12 @@ def mmaction(file: Path) -> Listed:
     """mmaction2's list of video files: ``path label [label …]``."""
     rows = []
     for where, line in _lines(file):
-        fields, separator = _fields(line)
-        numbers = 0
-        while numbers < len(fields) - 1 and fields[-1 - numbers].isdecimal():
-            numbers += 1
+        path, numbers = _path_and_numbers(line)
         if not numbers:
             raise InputError(
                 f"annotation file {file}, {where}: found {line!r}, expected a path and class numbers"
             )
-        rows.append(Row(where, (separator.join(fields[:-numbers]),), tuple(dict.fromkeys(fields[-numbers:]))))
+        rows.append(Row(where, (path,), tuple(dict.fromkeys(numbers))))
     return Listed(rows, _class_file(file))
 
 
@@ -244,7 +237,7 @@ def guess(file: Path) -> str | None:
     if re.fullmatch(r"\d+(;[^;]*)?", first) and not re.fullmatch(r"\d+;\d+(;\d+)*", first):
         return "something"
     # A file needs no count of frames, so what stands behind it are labels.
-    of_files = _fields(first)[0][0].lower().endswith(_VIDEOS)
+    of_files = _path_and_numbers(first)[0].lower().endswith(_VIDEOS)
     for name in ("mmaction",) if of_files else ("released", "mmaction"):
         try:
             LISTS[name](file)
@@ -254,15 +247,16 @@ def guess(file: Path) -> str | None:
     return None
 
 
-def _fields(line: str) -> tuple[list[str], str]:
-    """A line's fields, and what separates them: of comma, semicolon and space the one that leaves numbers at
-    its end."""
-    for separator in (";", ",", " "):
-        fields = line.split(separator) if separator != " " else line.split()
-        fields = [field.strip() for field in fields]
-        if len(fields) > 1 and fields[-1].isdecimal():
-            return fields, separator
-    return [line], " "
+def _path_and_numbers(line: str) -> tuple[str, list[str]]:
+    """A line's path, and the numbers at its end, by that of semicolon, comma and space that leaves some."""
+    for separator in (";", ",", None):
+        fields = [field.strip() for field in line.split(separator)]
+        count = 0
+        while count < len(fields) - 1 and fields[-1 - count].isdecimal():
+            count += 1
+        if count:
+            return (separator or " ").join(fields[:-count]), fields[-count:]
+    return line, []
 
 
 def _class_file(file: Path) -> Path | None:
