@@ -19,7 +19,7 @@ test: .venv/installed
 # For every save: within a minute on two idle cores. It runs all files of tests but these, whose tests train, start
 # processes, wait or open a browser. A new file takes part until it is named here; the slowest tests are listed.
 LONG := $(patsubst %,tests/test_%.py,adafocus adafocus_v2 benchmarks cache cache_faults cache_trust commands comparison \
-	damage data docs foreign_agents gpu interrupted notebooks odd_sets packages released released_adafocus \
+	damage data docs foreign_agents gpu interrupted lists networks notebooks odd_sets packages prediction pretrained released released_adafocus \
 	released_adafocus_v2 report runs sb3 study)
 LONG_TESTS := tests/test_conventions.py::test_processes_started_by_spawn
 
